@@ -1,0 +1,1 @@
+"""Fused operators: each a plain reference beside its Triton kernels."""

@@ -1,0 +1,1 @@
+"""What a document is worth: labelling functions and label models."""

@@ -1,0 +1,1 @@
+"""What a document is like: signals and rule sets."""

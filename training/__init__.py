@@ -1,0 +1,1 @@
+"""Models, the mixture loader, the training loop."""

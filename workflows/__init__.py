@@ -1,0 +1,1 @@
+"""Recipes, the engine, the command line, reports."""
