@@ -71,7 +71,7 @@ class Storage:
         return sorted(p for p in paths if p.endswith(suffix) and not _TEMPORARY.match(PurePosixPath(p).name))
 
     def read(self, path: str) -> bytes:
-        with self.filesystem.open_input_stream(self.absolute(path)) as stream:
+        with self.filesystem.open_input_stream(self.absolute(path), compression=None) as stream:
             return stream.read()
 
     def open(self, path: str) -> pa.NativeFile:
@@ -84,7 +84,7 @@ class Storage:
         if self.local is not None:
             _write_locally(self.local / path, view)
         else:
-            with self.filesystem.open_output_stream(self.absolute(path)) as stream:
+            with self.filesystem.open_output_stream(self.absolute(path), compression=None) as stream:
                 stream.write(view)
         return Written(path, view.nbytes, xxhash.xxh3_128(view).hexdigest())
 
@@ -128,7 +128,7 @@ class Storage:
         return len(left)
 
     def _pieces(self, path: str, size: int = 1 << 23) -> Iterator[bytes]:
-        with self.filesystem.open_input_stream(self.absolute(path)) as stream:
+        with self.filesystem.open_input_stream(self.absolute(path), compression=None) as stream:
             while piece := stream.read(size):
                 yield piece
 
