@@ -1,0 +1,116 @@
+"""The executor on Ray: descriptors of tasks go through Ray Data, receipts come back; shuffles are Ray Data's own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from pipeline.stage import Resources
+from pipeline.storage import Storage
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+OBJECT_STORE_BYTES = 256 << 20
+"""A local Ray's object store. Tasks read and write files themselves; only descriptors, receipts and shuffles pass through."""
+
+_ONE_THREAD = {name: "1" for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")}
+"""A task has one core: a library that starts a thread per core in every task would only get in the way of the others."""
+_WORKER_ENVIRONMENT = {**_ONE_THREAD, "TOKENIZERS_PARALLELISM": "false", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+
+
+@contextlib.contextmanager
+def ray_executor(corpus: Storage, address: str | None = None, cpus: int | None = None) -> Iterator[RayExecutor]:
+    """Connect to a cluster (`address`, or `RAY_ADDRESS`), or start a local Ray that ends with this block."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+    from ray.data import DataContext
+
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    started = not ray.is_initialized()
+    if started:
+        options: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+            "runtime_env": {"env_vars": _WORKER_ENVIRONMENT},
+        }
+        if address is None:
+            options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        try:
+            ray.init(address=address or "local", **options)
+        except ConnectionError as error:
+            raise ConnectionError(f"no Ray cluster answers at {address}: start one (`ray start --head`), or leave --address out") from error
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield RayExecutor(corpus)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+class RayExecutor:
+    """See `pipeline.stage.Executor`."""
+
+    def __init__(self, corpus: Storage) -> None:
+        self._storage = corpus
+
+    def map(self, function: Callable[[T], R], items: Sequence[T], resources: Resources = Resources()) -> Iterator[R]:
+        """One Ray Data row per item. A function that says it is `stateful` gets a pool of actors, so that models load once."""
+        if not items:
+            return
+        import ray
+
+        cluster = ray.cluster_resources()
+        slots = max(1, int(cluster.get("CPU", 1) // max(resources.cpus, 1e-9)))
+        if resources.gpus:
+            slots = min(slots, max(1, int(cluster.get("GPU", 0) // resources.gpus)))
+        # Each row is a block of its own: a block is Ray Data's unit of scheduling and of retries.
+        rows = ray.data.from_items([{"item": pickle.dumps(i)} for i in items], override_num_blocks=len(items))
+        told = pickle.dumps(function)
+        options: dict[str, Any] = {
+            "num_cpus": resources.cpus,
+            "num_gpus": resources.gpus or None,
+            "memory": resources.memory or None,
+        }
+        if getattr(function, "stateful", False):
+            size = min(slots, len(items))
+            pool = ray.data.ActorPoolStrategy(min_size=size, max_size=size, initial_size=size)
+            options |= {"max_restarts": -1, "max_task_retries": 3}
+            results = rows.map(_Apply, fn_constructor_args=(told,), compute=pool, **options)
+        else:
+            results = rows.map(_apply, fn_args=(told,), **options)
+        for row in results.iter_rows():
+            yield pickle.loads(row["result"])
+
+    def map_groups(self, files: Sequence[str], key: str, function: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
+        import ray
+
+        rows = ray.data.read_parquet(list(files), filesystem=self._storage.filesystem, override_num_blocks=len(files))
+        partitions = max(1, min(64, 2 * int(ray.cluster_resources().get("CPU", 1))))
+        groups = rows.groupby(key, num_partitions=partitions).map_groups(function, batch_format="pyarrow")
+        for batch in groups.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield batch
+
+
+def _apply(row: dict[str, Any], function: bytes) -> dict[str, Any]:
+    """Items and results are pickled here, so that Ray Data sees plain bytes."""
+    return {"result": pickle.dumps(pickle.loads(function)(pickle.loads(row["item"])))}
+
+
+class _Apply:
+    """The same in an actor, which keeps the function and what it has loaded."""
+
+    def __init__(self, function: bytes) -> None:
+        self._function = pickle.loads(function)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"result": pickle.dumps(self._function(pickle.loads(row["item"])))}
