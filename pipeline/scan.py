@@ -62,7 +62,10 @@ def _zip(
         groups = {file.num_row_groups for file in files}
         assert len(groups) == 1, "aligned tables are written with one row group size"
         for group in range(groups.pop()):
-            parts = [f.read_row_group(group, columns=columns[n]).replace_schema_metadata(None) for f, n in zip(files, needed, strict=True)]
+            parts = [
+                f.read_row_group(group, columns=columns[n]).replace_schema_metadata(None)
+                for f, n in zip(files, needed, strict=True)
+            ]
             merged = {c: part[c] for part in parts for c in part.column_names}
             batch = pl.from_arrow(pa.table(merged))
             assert isinstance(batch, pl.DataFrame)

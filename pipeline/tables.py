@@ -99,7 +99,9 @@ def signals_schema(types: Mapping[str, pa.DataType]) -> pa.Schema:
 
 def votes_schema(functions: Sequence[str]) -> pa.Schema:
     """Schema of `votes/<task>`: `id` and one int8 column per labelling function; -1 abstains, classes count from 0."""
-    return pa.schema([pa.field("id", pa.string(), nullable=False), *(pa.field(f, pa.int8(), nullable=False) for f in functions)])
+    return pa.schema(
+        [pa.field("id", pa.string(), nullable=False), *(pa.field(f, pa.int8(), nullable=False) for f in functions)]
+    )
 
 
 def labels_schema(classes: Sequence[str]) -> pa.Schema:
@@ -133,9 +135,8 @@ def identify(partition: str, rows: int) -> tuple[pa.Array, pa.Array]:
 def id_digest(ids: pa.ChunkedArray | pa.Array | Iterable[str]) -> str:
     """xxh3-128 of an id column, in order: equal digests mean aligned tables."""
     state = xxhash.xxh3_128()
-    values = ids.to_pylist() if isinstance(ids, (pa.ChunkedArray, pa.Array)) else ids
-    for value in values:
-        state.update(value.encode())
+    for value in ids:
+        state.update(str(value).encode())
         state.update(b"\n")
     return state.hexdigest()
 

@@ -20,7 +20,7 @@ R = TypeVar("R")
 OBJECT_STORE_BYTES = 256 << 20
 """A local Ray's object store. Tasks read and write files themselves; only descriptors, receipts and shuffles pass through."""
 
-_ONE_THREAD = {name: "1" for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 """A task has one core: a library that starts a thread per core in every task would only get in the way of the others."""
 _WORKER_ENVIRONMENT = {**_ONE_THREAD, "TOKENIZERS_PARALLELISM": "false", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
 
@@ -45,7 +45,9 @@ def ray_executor(corpus: Storage, address: str | None = None, cpus: int | None =
         try:
             ray.init(address=address or "local", **options)
         except ConnectionError as error:
-            raise ConnectionError(f"no Ray cluster answers at {address}: start one (`ray start --head`), or leave --address out") from error
+            raise ConnectionError(
+                f"no Ray cluster answers at {address}: start one (`ray start --head`), or leave --address out"
+            ) from error
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -76,6 +78,7 @@ class RayExecutor:
         # Each row is a block of its own: a block is Ray Data's unit of scheduling and of retries.
         rows = ray.data.from_items([{"item": pickle.dumps(i)} for i in items], override_num_blocks=len(items))
         told = pickle.dumps(function)
+        fn: Any
         options: dict[str, Any] = {
             "num_cpus": resources.cpus,
             "num_gpus": resources.gpus or None,
@@ -85,9 +88,11 @@ class RayExecutor:
             size = min(slots, len(items))
             pool = ray.data.ActorPoolStrategy(min_size=size, max_size=size, initial_size=size)
             options |= {"max_restarts": -1, "max_task_retries": 3}
-            results = rows.map(_Apply, fn_constructor_args=(told,), compute=pool, **options)
+            fn = _Apply
+            results = rows.map(fn, fn_constructor_args=(told,), compute=pool, **options)
         else:
-            results = rows.map(_apply, fn_args=(told,), **options)
+            fn = _apply
+            results = rows.map(fn, fn_args=(told,), **options)
         for row in results.iter_rows():
             yield pickle.loads(row["result"])
 
@@ -97,8 +102,7 @@ class RayExecutor:
         rows = ray.data.read_parquet(list(files), filesystem=self._storage.filesystem, override_num_blocks=len(files))
         partitions = max(1, min(64, 2 * int(ray.cluster_resources().get("CPU", 1))))
         groups = rows.groupby(key, num_partitions=partitions).map_groups(function, batch_format="pyarrow")
-        for batch in groups.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield batch
+        yield from groups.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 def _apply(row: dict[str, Any], function: bytes) -> dict[str, Any]:

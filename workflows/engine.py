@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pyarrow as pa
 
@@ -15,6 +16,18 @@ from pipeline.stage import Executor, GlobalStage, PartitionStage, Stage
 from pipeline.storage import Storage
 from workflows.progress import Progress
 from workflows.work import FAN_IN, Failure, FinishWork, Group, Merge, MergeWork, PartitionWork, Summarise, Task, chunks
+
+
+X = TypeVar("X")
+
+
+@dataclass
+class Plan(Generic[X]):
+    """Receipts that hold, tasks (or groups) to do, and receipts whose partition is gone."""
+
+    done: list[Receipt]
+    todo: list[X]
+    stale: list[Receipt]
 
 
 @dataclass
@@ -42,21 +55,26 @@ class Engine:
     # --- partition stages
 
     def _run_partitions(self, stage: PartitionStage) -> list[Receipt]:
-        tasks = self.tasks(stage)
-        found = {r.partition: r for r in self._receipts(stage.name)}
-        wanted = {t.partition for t in tasks}
-        for receipt in [r for r in found.values() if r.partition not in wanted]:
+        plan = self.plan(stage)
+        for receipt in plan.stale:
             self.corpus.forget(receipt)
-        done = [r for t in tasks if (r := found.get(t.partition)) and r.fingerprint == t.fingerprint and self.corpus.intact(r)]
-        ready = {r.partition for r in done}
-        todo = sorted((t for t in tasks if t.partition not in ready), key=self._size, reverse=True)
+        done = list(plan.done)
+        todo = sorted(plan.todo, key=self._size, reverse=True)
         work = PartitionWork(stage, self.corpus, stage.files(), self.keep_rejects)
-        with self.progress.stage(stage.name, total=len(tasks), done=done) as bar:
+        with self.progress.stage(stage.name, total=len(done) + len(todo), done=done) as bar:
             for receipt in self._results(self.executor.map(work, todo, stage.resources)):
                 bar.advance(receipt)
                 done.append(receipt)
-        self._written.update(stage.output_tables())
-        return self._record(done)
+        return self.record(stage, done)
+
+    def plan(self, stage: PartitionStage) -> Plan[Task]:
+        """What of a stage is done, what is to do, and which receipts are of partitions that no longer exist."""
+        tasks = self.tasks(stage)
+        found = {r.partition: r for r in self._receipts(stage.name)}
+        done = [r for t in tasks if (r := found.get(t.partition)) and r.fingerprint == t.fingerprint and self.corpus.intact(r)]
+        ready = {r.partition for r in done}
+        wanted = {t.partition for t in tasks}
+        return Plan(done, [t for t in tasks if t.partition not in ready], [r for p, r in found.items() if p not in wanted])
 
     def tasks(self, stage: PartitionStage) -> list[Task]:
         """One task per partition, with the fingerprint that its receipt must have."""
@@ -85,7 +103,9 @@ class Engine:
     def partitions(self, table: str) -> list[str]:
         """The partitions of a table that the stages so far have written, sorted."""
         prefix = f"{table}/"
-        return sorted(p[len(prefix) : -len(".parquet")] for p in self.catalog if p.startswith(prefix) and p.endswith(".parquet"))
+        return sorted(
+            p[len(prefix) : -len(".parquet")] for p in self.catalog if p.startswith(prefix) and p.endswith(".parquet")
+        )
 
     def file_digests(self, stage: Stage) -> dict[str, str]:
         """Digest of each resource file. ValueError if one is not there."""
@@ -109,32 +129,36 @@ class Engine:
     # --- global stages
 
     def _run_global(self, stage: GlobalStage) -> list[Receipt]:
-        summaries = self._run_partitions(Summarise(stage))
+        plan = self.plan_groups(stage, self._run_partitions(Summarise(stage)))
+        for receipt in plan.stale:
+            self.corpus.forget(receipt)
+        done = list(plan.done)
+        with self.progress.stage(f"{stage.name} (merge)", total=len(done) + len(plan.todo), done=done) as bar:
+            for receipt in self._finish(stage, plan.todo):
+                bar.advance(receipt)
+                done.append(receipt)
+        return self.record(stage, done)
+
+    def plan_groups(self, stage: GlobalStage, summaries: Sequence[Receipt]) -> Plan[Group]:
+        """The same for the groups of a global stage, whose summaries are all there."""
         paths = {r.partition: next(iter(r.outputs)) for r in summaries}
+        rows = {r.partition: r.rows_in for r in summaries}
         groups: dict[str, list[str]] = {}
         for partition in sorted(paths):
             groups.setdefault(stage.group(partition), []).append(partition)
         params = stage.params.model_dump(mode="json")
         files = {f"file:{k}": v for k, v in self.file_digests(stage).items()}
         found = {r.partition: r for r in self._receipts(f"{stage.name}/groups")}
-        for receipt in [r for r in found.values() if r.partition not in groups]:
-            self.corpus.forget(receipt)
-        done: list[Receipt] = []
-        todo: list[Group] = []
-        rows = {r.partition: r.rows_in for r in summaries}
+        plan: Plan[Group] = Plan([], [], [r for p, r in found.items() if p not in groups])
         for name, members in groups.items():
             sources = tuple(paths[m] for m in members)
             mark = fingerprint(stage.name, stage.version, params, {p: self.catalog[p].digest for p in sources} | files)
             receipt = found.get(name)
             if receipt and receipt.fingerprint == mark and self.corpus.intact(receipt):
-                done.append(receipt)
+                plan.done.append(receipt)
             else:
-                todo.append(Group(name, mark, sources, sum(rows[m] for m in members)))
-        with self.progress.stage(f"{stage.name} (merge)", total=len(groups), done=done) as bar:
-            for receipt in self._finish(stage, todo):
-                bar.advance(receipt)
-                done.append(receipt)
-        return self._record(done)
+                plan.todo.append(Group(name, mark, sources, sum(rows[m] for m in members)))
+        return plan
 
     def _finish(self, stage: GlobalStage, groups: Sequence[Group]) -> Iterator[Receipt]:
         if stage.shuffle_key is not None:
@@ -173,7 +197,9 @@ class Engine:
         with ThreadPoolExecutor(16) as pool:
             return [Receipt.from_json(content) for content in pool.map(self.corpus.storage.read, paths)]
 
-    def _record(self, receipts: Iterable[Receipt]) -> list[Receipt]:
+    def record(self, stage: Stage, receipts: Iterable[Receipt]) -> list[Receipt]:
+        """Enter what a stage wrote into the catalog, so that the stages after it find it."""
+        self._written.update(stage.output_tables())
         ordered = sorted(receipts, key=lambda r: r.partition)
         for receipt in ordered:
             self.catalog.update(receipt.outputs)

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.stage import Resources
@@ -33,14 +33,14 @@ class InlineExecutor:
         with tempfile.TemporaryDirectory(prefix="menagerie-shuffle-") as folder:
             with ExitStack() as stack:
                 sinks: dict[object, pa.ipc.RecordBatchStreamWriter] = {}
-                for number, file in enumerate(files):
+                for file in files:
                     table = pq.read_table(file, filesystem=self._storage.filesystem).replace_schema_metadata(None)
-                    for value in pc.unique(table[key]).to_pylist():
+                    rows = pl.Series(table[key]).to_frame("key").with_row_index("row")
+                    for (value,), chosen in rows.partition_by("key", as_dict=True).items():
                         if value not in sinks:
                             path = Path(folder) / f"{len(sinks):06d}.arrow"
                             sinks[value] = stack.enter_context(pa.ipc.new_stream(str(path), table.schema))
-                        sinks[value].write_table(table.filter(pc.equal(table[key], pa.scalar(value, table.schema.field(key).type))))
-                    del table, number
+                        sinks[value].write_table(table.take(chosen["row"].to_arrow()))
             for path in sorted(Path(folder).iterdir()):
                 with pa.ipc.open_stream(str(path)) as stream:
                     yield function(stream.read_all())

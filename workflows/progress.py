@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TextIO
 from pipeline.receipt import Receipt
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 _LINE_EVERY = 10.0  # seconds between plain lines of one stage
 

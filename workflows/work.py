@@ -69,8 +69,8 @@ class PartitionWork:
         """Whether there are models to load, which an executor should do once per worker."""
         return bool(self.files)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"stage": self.stage, "corpus": self.corpus, "files": self.files, "keep_rejects": self.keep_rejects, "_ready": False}
+    def __getstate__(self) -> Mapping[str, object]:
+        return self.__dict__ | {"_ready": False}
 
     def __call__(self, task: Task) -> Receipt | Failure:
         try:
@@ -126,7 +126,7 @@ def commit(
     assert lost == 0, (
         f"{stage.name} breaks conservation on {task.partition}: {result.rows_in} in, {rows_out} out, drops {dict(result.drops)}"
     )
-    assert read is None or read == result.rows_in, f"{stage.name} was given {read} rows of {task.partition}, says {result.rows_in}"
+    assert read in (None, result.rows_in), f"{stage.name} was given {read} rows of {task.partition}, says {result.rows_in}"
     for key, table in sorted(result.tables.items(), key=lambda kv: str(kv[0])):
         name, partition = (key, task.partition) if isinstance(key, str) else key
         written = corpus.write(name, partition, table)
@@ -233,9 +233,10 @@ class FinishWork:
             result = self.stage.finish(group.name, summary)
             outputs = {}
             for path, content in sorted(result.files.items()):
-                data = encode_table(f"global/{self.stage.name}", content) if isinstance(content, pa.Table) else content
+                table = content if isinstance(content, pa.Table) else None
+                data = encode_table(f"global/{self.stage.name}", table) if table is not None else bytes(content)  # type: ignore
                 written = self.corpus.storage.write(f"global/{self.stage.name}/{path}", data)
-                rows = content.num_rows if isinstance(content, pa.Table) else None
+                rows = len(table) if table is not None else None
                 outputs[written.path] = Output(written.digest, written.bytes, rows)
             seconds = round(time.perf_counter() - begun, 3)
             receipt = Receipt(

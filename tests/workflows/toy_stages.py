@@ -96,7 +96,9 @@ class Repeated(GlobalStage):
 
     def summarise(self, partition: str, tables: Mapping[str, pa.Table]) -> pa.Table:
         values = tables["numbers"]["value"]
-        return pa.table({"bucket": pa.array([v % self.params.buckets for v in values.to_pylist()], pa.int32()), "value": values})
+        return pa.table(
+            {"bucket": pa.array([v % self.params.buckets for v in values.to_pylist()], pa.int32()), "value": values}
+        )
 
     def reduce(self, rows: pa.Table) -> pa.Table:
         counts = rows["value"].value_counts()
