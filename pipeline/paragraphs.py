@@ -4,7 +4,8 @@ A paragraph is a line. Its hash is the first eight bytes of SHA-1 over its norma
 CCNet (Wenzek et al. 2019, arXiv 1911.00359, section 3.1) and its code, `dedup.py` and `text_normalizer.py`.
 """
 
-# pyright: reportAttributeAccessIssue=false  (pyarrow.compute makes its functions when it is imported)
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow.compute makes its functions when it is imported)
 from __future__ import annotations
 
 import hashlib
@@ -18,11 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from pipeline.punctuation import CONTROL_CHARACTERS, PUNCTUATION
 from pipeline.stage import GlobalResult, GlobalStage, Params
 
-PUNCTUATION = "，。、„”“«»１」「《》´∶：？！（）；–—．～’…━〈〉【】％►"
-"""The characters that CCNet deletes. `１` never is: digits have become `0` by then."""
-CONTROLS = "".join(map(chr, (*range(32), *range(127, 160))))
 BATCH_BYTES = 1 << 24
 """Text per batch: memory beyond the partition itself is a small multiple of this."""
 
@@ -32,9 +31,8 @@ _CONTEXTUAL = "\u0130\u03a3"  # İ becomes two characters in lower case; what Σ
 
 
 def normalize(line: str) -> str:
-    """A paragraph as CCNet hashes it: stripped, in lower case, digits as `0`, without PUNCTUATION and CONTROLS."""
-    digits = re.sub(r"\d", "0", line.strip().lower())
-    return re.sub(f"[{PUNCTUATION}{CONTROLS}]", "", digits)
+    """A paragraph as CCNet hashes it: stripped, in lower case, digits as `0`, punctuation and controls deleted."""
+    return "".join(c for c in re.sub(r"\d", "0", line.strip().lower()) if c not in PUNCTUATION and c not in CONTROL_CHARACTERS)
 
 
 @dataclass(frozen=True)
@@ -133,10 +131,11 @@ def _table() -> np.ndarray:
         lowered = character.lower()
         if lowered != character and len(lowered) == 1:
             table[ord(character)] = ord(lowered)
-    for digit in re.findall(r"\d", "".join(characters)):
-        table[ord(digit)] = ord("0")
-    for deleted in (PUNCTUATION + CONTROLS).replace("１", "").replace("\n", ""):  # the newline parts the lines
+    for deleted in (*PUNCTUATION, *CONTROL_CHARACTERS):
         table[ord(deleted)] = _DELETED
+    for digit in re.findall(r"\d", "".join(characters)):  # after PUNCTUATION, which holds the digit １
+        table[ord(digit)] = ord("0")
+    table[ord("\n")] = ord("\n")  # it parts the lines
     return table
 
 
