@@ -42,6 +42,9 @@ class Fields(Params):
             yield from names
 
 
+DEFAULT_FIELDS = Fields()
+
+
 def find(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     """The first value that is there and not null, else None. A name with dots that is itself a key wins over the nesting."""
     for name in names:
@@ -55,10 +58,11 @@ def find(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return None
 
 
-def to_document(record: Mapping[str, Any], fields: Fields, file: str, stem: str, number: int) -> Document | Reject:
-    """A record as a document. Rejects: `no_text` (missing, null or no string), `empty_text`, `bad_utf8` (text that UTF-8
+def to_document(
+    record: Mapping[str, Any], fields: Fields, file: str, record_id: str, max_bytes: int = 64 << 20
+) -> Document | Reject:
+    """A record as a document; `record_id` unless the record has one. Rejects: `too_large` (text above `max_bytes`), `no_text` (missing, null or no string), `empty_text`, `bad_utf8` (text that UTF-8
     cannot hold, as a lone surrogate, or bytes that are not UTF-8) and `bad_field` (an object or list as metadata)."""
-    record_id = f"{stem}/{number}"
     told: dict[str, str | None] = {}
     for field in ("id", "url", "date", "title", "digest", "segment"):
         value = find(record, getattr(fields, field))
@@ -81,6 +85,8 @@ def to_document(record: Mapping[str, Any], fields: Fields, file: str, stem: str,
         length = len(text.encode())
     except UnicodeEncodeError as error:
         return Reject(record_id, url, "bad_utf8", str(error), _clean(text[:EXCERPT_LENGTH]))
+    if length > max_bytes:
+        return Reject(record_id, url, "too_large", f"the text has {length} bytes", text[:EXCERPT_LENGTH])
     original = find(record, fields.original_length)
     if isinstance(original, int) and not isinstance(original, bool) and 0 <= original < 1 << 63:
         length = original

@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from pipeline.sources.fields import Fields, to_document
-from pipeline.sources.lines import DEFAULT_LIMITS, Fault, Limits, Line, read_lines
+from pipeline.sources.fields import DEFAULT_FIELDS, Fields, to_document
+from pipeline.sources.lines import DEFAULT_LIMITS, Fault, Line, LineLimits, read_lines
+from pipeline.sources.parameters import Limits, SourceParams, expand
 from pipeline.sources.record import Document, Reject
-from pipeline.stage import Params
 from pipeline.tables import EXCERPT_LENGTH
 
 
-class JsonlParams(Params):
+class JsonlParams(SourceParams):
     """JSON-lines files (`.jsonl`, `.json`, `.gz`, `.zst`; compression is told by content)."""
 
-    kind: Literal["jsonl"] = Field(default="jsonl", description="JSON lines.")
-    files: tuple[str, ...] = Field(default=(), description="Paths or URLs; shell patterns are expanded.")
+    kind: Literal["jsonl"] = Field("jsonl", description="JSON lines.")
+    paths: tuple[str, ...] = Field(description="Files, URLs or shell patterns, in the order of the shards.", min_length=1)
     fields: Fields = Field(default=Fields(), description="Which field of a record holds what.")
-    max_line_bytes: PositiveInt = Field(default=64 << 20, description="A longer line is rejected as too_long.")
-    max_expanded_bytes: PositiveInt = Field(
-        default=1 << 40, description="Where reading of one file stops (decompression_limit), in bytes after decompression."
+    max_expanded_bytes: int = Field(
+        default=1 << 40, ge=1, description="Where reading of a file stops (decompression_limit), in bytes after decompression."
     )
+
+    def files(self) -> list[str]:
+        return expand(self.paths)
+
+    def open(self, limits: Limits) -> JsonlSource:
+        return JsonlSource(self.fields, LineLimits(limits.max_record_bytes, self.max_expanded_bytes))
 
 
 @dataclass(frozen=True)
 class JsonlSource:
-    """Reads one file; see `JsonlParams`."""
+    """Reads JSON lines, of which each is a document."""
 
-    params: JsonlParams = field(default_factory=JsonlParams)
+    fields: Fields = DEFAULT_FIELDS
+    limits: LineLimits = DEFAULT_LIMITS
 
     def read(self, url: str) -> Iterator[Document | Reject]:
         """One document or reject per line that is not blank; one reject more where the file ends badly.
@@ -41,11 +47,11 @@ class JsonlSource:
         Reasons: `bad_json`, `bad_utf8`, `not_an_object`, those of `fields.to_document` and those of `lines.read_lines`.
         """
         file, stem = name_and_stem(url)
-        for row in read_json(url, Limits(self.params.max_line_bytes, self.params.max_expanded_bytes)):
+        for row in read_json(url, stem, self.limits):
             if isinstance(row, Reject):
                 yield row
             else:
-                yield to_document(row.value, self.params.fields, file, stem, row.number)
+                yield to_document(row.value, self.fields, file, f"{stem}/{row.number}", self.limits.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +62,8 @@ class Row:
     value: dict[str, Any]
 
 
-def read_json(url: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[Row | Reject]:
-    """The objects of a JSON-lines file, numbered by line, with a reject for each line that holds none."""
-    _, stem = name_and_stem(url)
+def read_json(url: str, stem: str, limits: LineLimits = DEFAULT_LIMITS) -> Iterator[Row | Reject]:
+    """The objects of a JSON-lines file, numbered by line, with a reject `<stem>/<number>` for each line that holds none."""
     cut: Reject | None = None  # a last line without its end: if the file is cut there, it is part of that fault
     for line in read_lines(url, limits):
         if isinstance(line, Fault):

@@ -17,14 +17,14 @@ _ZSTD_PIECE = 1 << 10  # bytes that one step may take: a zstd block of 4 bytes c
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LineLimits:
     """What a file may cost. line: bytes of one line. expanded: bytes of the whole file after decompression."""
 
     line: int = 64 << 20
     expanded: int = 1 << 40
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = LineLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ class Fault:
     excerpt: bytes = b""
 
 
-def read_lines(url: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[Line | Fault]:
+def read_lines(url: str, limits: LineLimits = DEFAULT_LIMITS) -> Iterator[Line | Fault]:
     """The lines of a plain, gzip or Zstandard file, told apart by content, since many a server unpacks what it serves.
 
-    Faults: `too_long` (one line), `truncated`, `corrupt_gzip`, `corrupt_zstd`, `trailing_data`, `decompression_limit` and
+    Faults: `too_large` (one line), `truncated`, `corrupt_gzip`, `corrupt_zstd`, `trailing_data`, `decompression_limit` and
     `unreadable` (the file ends there). A last line without a line feed comes out as a line, before the fault if the file is
     cut there: whoever parses it knows whether it is whole. FileNotFoundError if there is no such file.
     """
@@ -58,7 +58,7 @@ def read_lines(url: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[Line | Fau
         yield from split_lines(stream, limits, compressed=path.endswith((".gz", ".zst")))
 
 
-def split_lines(stream: BinaryIO, limits: Limits, compressed: bool = False) -> Iterator[Line | Fault]:
+def split_lines(stream: BinaryIO, limits: LineLimits, compressed: bool = False) -> Iterator[Line | Fault]:
     """As `read_lines`, from an open stream. `compressed`: the name promises compression, so that no byte at all is a fault."""
     number, pending, skipping, expanded = 0, bytearray(), False, 0
     last: Fault | None = None
@@ -75,7 +75,7 @@ def split_lines(stream: BinaryIO, limits: Limits, compressed: bool = False) -> I
             if skipping:
                 skipping = False
             elif len(pending) + end - start > limits.line:
-                yield _too_long(number, bytes(pending) + piece[start:end], limits)
+                yield _too_large(number, bytes(pending) + piece[start:end], limits)
                 pending.clear()
             else:
                 pending += piece[start:end]
@@ -85,7 +85,7 @@ def split_lines(stream: BinaryIO, limits: Limits, compressed: bool = False) -> I
         if not skipping:
             pending += piece[start:]
             if len(pending) > limits.line:
-                yield _too_long(number, bytes(pending), limits)
+                yield _too_large(number, bytes(pending), limits)
                 pending.clear()
                 skipping = True
     if pending:
@@ -94,8 +94,8 @@ def split_lines(stream: BinaryIO, limits: Limits, compressed: bool = False) -> I
         yield last
 
 
-def _too_long(number: int, start: bytes, limits: Limits) -> Fault:
-    return Fault("too_long", f"line {number} has more than {limits.line} bytes", number, start[:8000])
+def _too_large(number: int, start: bytes, limits: LineLimits) -> Fault:
+    return Fault("too_large", f"line {number} has more than {limits.line} bytes", number, start[:8000])
 
 
 def expand(stream: BinaryIO, compressed: bool = False) -> Iterator[bytes | Fault]:

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from pipeline.sources.fields import Fields, to_document
+from pipeline.sources.fields import DEFAULT_FIELDS, Fields, to_document
 from pipeline.sources.jsonl import name_and_stem
+from pipeline.sources.parameters import Limits, SourceParams, expand
 from pipeline.sources.record import Document, Reject
-from pipeline.stage import Params
 from pipeline.storage import open_filesystem
 
 
-class ParquetParams(Params):
+class ParquetParams(SourceParams):
     """Parquet files with one document per row."""
 
-    kind: Literal["parquet"] = Field(default="parquet", description="Parquet.")
-    files: tuple[str, ...] = Field(default=(), description="Paths or URLs; shell patterns are expanded.")
-    fields: Fields = Field(
-        default=Fields(), description="Which column holds what; `a.b` is the field `b` of the struct column `a`."
-    )
-    batch_rows: PositiveInt = Field(default=256, description="Rows that are in memory as Python objects at a time.")
+    kind: Literal["parquet"] = Field("parquet", description="Parquet.")
+    paths: tuple[str, ...] = Field(description="Files, URLs or shell patterns, in the order of the shards.", min_length=1)
+    fields: Fields = Field(default=Fields(), description="Which column holds what; `a.b` is the field `b` of the struct `a`.")
+    batch_rows: int = Field(default=256, ge=1, description="Rows that are in memory as Python objects at a time.")
+
+    def files(self) -> list[str]:
+        return expand(self.paths)
+
+    def open(self, limits: Limits) -> ParquetSource:
+        return ParquetSource(self.fields, self.batch_rows, limits.max_record_bytes)
 
 
 @dataclass(frozen=True)
 class ParquetSource:
-    """Reads one file; see `ParquetParams`."""
+    """Reads Parquet files, of which each row is a document."""
 
-    params: ParquetParams = field(default_factory=ParquetParams)
+    fields: Fields = DEFAULT_FIELDS
+    batch_rows: int = 256
+    max_bytes: int = 64 << 20
 
     def read(self, url: str) -> Iterator[Document | Reject]:
         """One document or reject per row.
@@ -53,9 +59,9 @@ class ParquetSource:
             for group in range(file.num_row_groups):
                 end = number + file.metadata.row_group(group).num_rows
                 try:
-                    for batch in file.iter_batches(self.params.batch_rows, [group], columns, use_threads=False):
+                    for batch in file.iter_batches(self.batch_rows, [group], columns, use_threads=False):
                         for row in _rows(batch):
-                            yield to_document(row, self.params.fields, file_name, stem, number)
+                            yield to_document(row, self.fields, file_name, f"{stem}/{number}", self.max_bytes)
                             number += 1
                 except (pa.ArrowException, OSError) as error:
                     detail = f"row group {group}: {_one_line(error)}"
@@ -65,10 +71,10 @@ class ParquetSource:
 
     def _columns(self, schema: pa.Schema, url: str) -> list[str]:
         """The columns to read, with their whole dotted names. ValueError if none of them holds text."""
-        there = [name for name in dict.fromkeys(self.params.fields.names()) if _has(schema, name)]
-        if not set(there) & set(self.params.fields.text):
+        there = [name for name in dict.fromkeys(self.fields.names()) if _has(schema, name)]
+        if not set(there) & set(self.fields.text):
             raise ValueError(
-                f"{url} has no column {' or '.join(self.params.fields.text)}; it has {', '.join(schema.names)}: "
+                f"{url} has no column {' or '.join(self.fields.text)}; it has {', '.join(schema.names)}: "
                 f"name the one with the text in fields.text"
             )
         return there
