@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class _Partial:
 
     @property
     def validator(self) -> str | None:
-        """For If-Range: a strong ETag, else the date; None where the rest of a file could be another file's (RFC 9110, 13.1.5)."""
+        """For If-Range (RFC 9110, 13.1.5): a strong ETag, else the date; None where what follows could be another file's."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
@@ -106,9 +107,12 @@ class Downloader:
                 try:
                     self._attempt(session, url, part, note)
                     break
-                except _Throttled as told:
+                except _ThrottledError as told:
                     reason, after = str(told), told.after
-                except _Broken as told:
+                except _OtherFileError as told:
+                    part.unlink(missing_ok=True)
+                    reason = str(told)
+                except _BrokenError as told:
                     reason = str(told)
                 except requests.RequestException as error:
                     reason = _one_line(error)
@@ -141,14 +145,11 @@ class Downloader:
         if known is not None and known.validator and have:
             headers = {"Range": f"bytes={have}-", "If-Range": known.validator}
         with self._slot(url), session.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
-            start = _accept(response, url, have if headers else 0)
+            start = _accept(response, url, have if headers else 0, known)
             if start == 0:
                 known = _begin(response, url, part, note)
             assert known is not None
             total = known.length
-            if start and (told := _range_total(response)) is not None and total is not None and told != total:
-                part.unlink(missing_ok=True)
-                raise _Broken(f"the file has {told} bytes now, and had {total}")
             with part.open("r+b") as out:
                 out.seek(start)
                 out.truncate()
@@ -156,14 +157,12 @@ class Downloader:
                     for piece in response.raw.stream(_PIECE, decode_content=False):
                         out.write(piece)
                 except urllib3.exceptions.HTTPError as error:
-                    raise _Broken(f"the connection broke at byte {out.tell()}: {_one_line(error)}") from error
+                    raise _BrokenError(f"the connection broke at byte {out.tell()}: {_one_line(error)}") from error
                 except requests.RequestException as error:
-                    raise _Broken(_one_line(error)) from error
+                    raise _BrokenError(_one_line(error)) from error
                 size = out.tell()
         if total is not None and size != total:
-            if size > total:
-                part.unlink(missing_ok=True)
-            raise _Broken(f"{size} bytes came where {total} were announced")
+            raise (_OtherFileError if size > total else _BrokenError)(f"{size} bytes came where {total} were announced")
 
     @property
     def user_agent(self) -> str:
@@ -213,7 +212,7 @@ class Downloader:
             os.utime(path, (until, until))
 
 
-class _Throttled(Exception):
+class _ThrottledError(Exception):
     """The server asks for patience; `after`: for how many seconds, at least."""
 
     def __init__(self, reason: str, after: float) -> None:
@@ -221,31 +220,36 @@ class _Throttled(Exception):
         self.after = after
 
 
-class _Broken(Exception):
+class _BrokenError(Exception):
     """An attempt that ended early; what came of it is kept where it can be used."""
 
 
-def _accept(response: requests.Response, url: str, asked: int) -> int:
+class _OtherFileError(_BrokenError):
+    """What is here cannot be a part of what the server has now."""
+
+
+def _accept(response: requests.Response, url: str, asked: int, known: _Partial | None) -> int:
     """From which byte on the body is the file's; raises what the status means otherwise."""
     status = response.status_code
     if status in (404, 410):
         raise FileNotFoundError(f"{url}: the server has no such file ({status})")
-    if status == 416:  # the part is longer than the file: it belongs to another version
-        raise _Restart
     if status in THROTTLED or status >= 500:
-        raise _Throttled(f"status {status} {response.reason}", _retry_after(response))
-    if status == 206 and asked:
-        if not response.headers.get("Content-Range", "").startswith(f"bytes {asked}-"):
-            raise _Restart
-        return asked
-    if status != 200:
+        raise _ThrottledError(f"status {status} {response.reason}", _retry_after(response))
+    if status == 200:
+        return 0  # a server may ignore a range, and must where the file is another by now
+    if status == 416 and asked:
+        raise _OtherFileError(f"the server has nothing from byte {asked} on")
+    if status != 206 or not asked or known is None:
         raise ConnectionError(f"{url}: unexpected status {status} {response.reason}")
-    return 0
-
-
-class _Restart(_Broken):
-    def __init__(self) -> None:
-        super().__init__("the server did not give the range asked for")
+    told = response.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", told.strip())
+    if match is None or int(match[1]) != asked:
+        raise _OtherFileError(f"bytes from {asked} on were asked for, and {told or 'no range'} came")
+    if known.length is not None and match[2] not in ("*", str(known.length)):
+        raise _OtherFileError(f"the file had {known.length} bytes, and has {match[2]} now")
+    if known.etag and response.headers.get("ETag", known.etag) != known.etag:
+        raise _OtherFileError(f"the file was {known.etag}, and is {response.headers['ETag']} now")
+    return asked
 
 
 def _retry_after(response: requests.Response) -> float:
@@ -260,11 +264,6 @@ def _retry_after(response: requests.Response) -> float:
         return min(Retry().parse_retry_after(value), 3600.0)
     except InvalidHeader:
         return 0.0
-
-
-def _range_total(response: requests.Response) -> int | None:
-    total = response.headers.get("Content-Range", "").rpartition("/")[2]
-    return int(total) if total.isdigit() else None
 
 
 def _begin(response: requests.Response, url: str, part: Path, note: Path) -> _Partial:

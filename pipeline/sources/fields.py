@@ -61,8 +61,11 @@ def find(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 def to_document(
     record: Mapping[str, Any], fields: Fields, file: str, record_id: str, max_bytes: int = 64 << 20
 ) -> Document | Reject:
-    """A record as a document; `record_id` unless the record has one. Rejects: `too_large` (text above `max_bytes`), `no_text` (missing, null or no string), `empty_text`, `bad_utf8` (text that UTF-8
-    cannot hold, as a lone surrogate, or bytes that are not UTF-8) and `bad_field` (an object or list as metadata)."""
+    """A record as a document; `record_id` unless the record has one.
+
+    Rejects: `no_text` (missing, null or no string), `empty_text`, `too_large` (text above `max_bytes`), `bad_utf8` (text that
+    UTF-8 cannot hold, as a lone surrogate, or bytes that are not UTF-8) and `bad_field` (an object or list as metadata).
+    """
     told: dict[str, str | None] = {}
     for field in ("id", "url", "date", "title", "digest", "segment"):
         value = find(record, getattr(fields, field))
