@@ -80,6 +80,31 @@ MIXTURE = pa.schema(
     ]
 )
 
+TOKEN_COUNTS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("component", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("tokens", pa.int64(), nullable=False),  # with the end-of-text token
+    ]
+)
+"""What `tokenize` writes per selected document, in document order: not aligned, since the others have no row."""
+
+TOKEN_SHARDS = pa.schema(
+    [
+        pa.field("component", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),  # of the .bin, below the corpus
+        pa.field("documents", pa.int64(), nullable=False),
+        pa.field("tokens", pa.int64(), nullable=False),
+        pa.field("xxh3", pa.string(), nullable=False),  # xxh3-128 of the .bin
+        pa.field("dtype", pa.string(), nullable=False),
+        pa.field("vocabulary", pa.int64(), nullable=False),
+        pa.field("eos", pa.int64(), nullable=False),
+        pa.field("tokenizer_sha256", pa.string(), nullable=False),
+    ]
+)
+
 REJECTS = pa.schema(
     [
         pa.field("record_id", pa.string()),
