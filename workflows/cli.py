@@ -80,3 +80,7 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, ValueError | FileNotFoundError | PermissionError | ConnectionError):
         return told
     return f"{type(error).__name__}: {told} (--debug shows the traceback)"
+
+
+if __name__ == "__main__":
+    main()

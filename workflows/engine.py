@@ -17,7 +17,6 @@ from pipeline.storage import Storage
 from workflows.progress import Progress
 from workflows.work import FAN_IN, Failure, FinishWork, Group, Merge, MergeWork, PartitionWork, Summarise, Task, chunks
 
-
 X = TypeVar("X")
 
 

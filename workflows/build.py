@@ -1,0 +1,114 @@
+"""A recipe, run: its stages on the engine, then training, evaluation and the report."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.corpus import Corpus
+from pipeline.receipt import Receipt
+from pipeline.stage import Executor, GlobalStage, PartitionStage, Stage
+from workflows.engine import Engine
+from workflows.inline import InlineExecutor
+from workflows.progress import Progress
+from workflows.recipe import EngineParams, Recipe
+from workflows.work import Summarise
+
+FINAL_STEPS = ("train", "evaluate", "report")
+
+
+@contextlib.contextmanager
+def executor(corpus: Corpus, params: EngineParams) -> Iterator[Executor]:
+    """The executor that a recipe asks for."""
+    if params.kind == "inline":
+        yield InlineExecutor(corpus.storage)
+        return
+    from workflows.cluster import ray_executor
+
+    with ray_executor(corpus.storage, params.address, params.cpus) as on_ray:
+        yield on_ray
+
+
+def build(recipe: Recipe, until: str | None = None, progress: Progress | None = None) -> dict[str, list[Receipt]]:
+    """Bring a corpus up to date with its recipe. Returns the receipts by stage.
+
+    until: name of the last stage to run. ValueError if there is none of that name, or a stage fails on its input.
+    """
+    stages = recipe.stages()
+    steps = [s for s in FINAL_STEPS if getattr(recipe, s) is not None]
+    names = [*(s.name for s in stages), *steps]
+    if until is not None and until not in names:
+        raise ValueError(f"--until {until}: this recipe's stages are {', '.join(names)}")
+    corpus = Corpus(recipe.corpus)
+    corpus.storage.sweep()
+    progress = progress or Progress()
+    receipts: dict[str, list[Receipt]] = {}
+    with executor(corpus, recipe.engine) as runs:
+        engine = Engine(corpus, runs, progress, recipe.keep_rejects)
+        for stage in stages:
+            receipts[stage.name] = engine.run(stage)
+            if stage.name == until:
+                return receipts
+        for step in steps:
+            receipts[step] = [_run_step(step, recipe, engine)]
+            if step == until:
+                break
+    return receipts
+
+
+def _run_step(step: str, recipe: Recipe, engine: Engine) -> Receipt:
+    from workflows import training_steps
+
+    if step == "train":
+        return training_steps.train_step(recipe, engine)
+    if step == "evaluate":
+        return training_steps.evaluate_step(recipe, engine)
+    from workflows.report import report_step
+
+    return report_step(recipe, engine)
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """Where a stage stands. total is None while a stage before it has not said how many partitions there are."""
+
+    name: str
+    done: int
+    total: int | None
+    receipts: list[Receipt]
+
+
+def survey(recipe: Recipe) -> list[StageStatus]:
+    """Where each stage stands, without running anything."""
+    corpus = Corpus(recipe.corpus)
+    engine = Engine(corpus, InlineExecutor(corpus.storage), Progress(quiet=True), recipe.keep_rejects)
+    found: list[StageStatus] = []
+    complete = True
+    for stage in recipe.stages():
+        status = _survey_stage(engine, stage, complete)
+        complete = complete and status.done == status.total
+        found.append(status)
+    for step in FINAL_STEPS:
+        if getattr(recipe, step) is not None:
+            done = list(corpus.receipts(step))
+            found.append(StageStatus(step, len(done), 1, done))
+    return found
+
+
+def _survey_stage(engine: Engine, stage: Stage, complete: bool) -> StageStatus:
+    try:
+        if isinstance(stage, PartitionStage):
+            plan = engine.plan(stage)
+            engine.record(stage, plan.done)
+            return StageStatus(stage.name, len(plan.done), len(plan.done) + len(plan.todo) if complete else None, plan.done)
+        assert isinstance(stage, GlobalStage)
+        summaries = engine.plan(Summarise(stage))
+        engine.record(Summarise(stage), summaries.done)
+        if summaries.todo:
+            return StageStatus(stage.name, 0, None, [])
+        groups = engine.plan_groups(stage, summaries.done)
+        engine.record(stage, groups.done)
+        return StageStatus(stage.name, len(groups.done), len(groups.done) + len(groups.todo), groups.done)
+    except ValueError:  # an input that is not there yet
+        return StageStatus(stage.name, 0, None, [])
