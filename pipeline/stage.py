@@ -59,6 +59,15 @@ class Stage(ABC):
     resources: ClassVar[Resources] = Resources()
     params: Params
 
+    def scope(self) -> str:
+        """What tells two stages of one class apart in a corpus: the task of a label, the name of a mixture. Empty if one is all."""
+        return ""
+
+    @property
+    def identity(self) -> str:
+        """The name of the stage's receipts: `name`, or `name/scope`."""
+        return f"{self.name}/{self.scope()}" if self.scope() else self.name
+
     def files(self) -> Mapping[str, str]:
         """Resource files by key: a path or URL, or `global/...` for what a global stage left. Digested into the fingerprint."""
         return {}
@@ -87,7 +96,7 @@ class PartitionStage(Stage):
         """Parquet files below `global/` that `run` finds in `tables`, by key. A missing file reads as an error."""
         return {}
 
-    def setup(self, files: Mapping[str, Path]) -> None:  # noqa: B027 - most stages have nothing to load
+    def setup(self, files: Mapping[str, Path]) -> None:
         """Load models, once per worker. `files`: the local path of each entry of `self.files()`."""
 
     @abstractmethod
@@ -106,7 +115,7 @@ class GlobalStage(Stage):
     shuffle_key: ClassVar[str | None] = None
     preserves: ClassVar[tuple[str, ...]] = ()
 
-    def setup(self, files: Mapping[str, Path]) -> None:  # noqa: B027
+    def setup(self, files: Mapping[str, Path]) -> None:
         """Load models, once per worker that summarises."""
 
     def group(self, partition: str) -> str:

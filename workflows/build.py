@@ -37,8 +37,8 @@ def build(recipe: Recipe, until: str | None = None, progress: Progress | None = 
     """
     stages = recipe.stages()
     steps = [s for s in FINAL_STEPS if getattr(recipe, s) is not None]
-    names = [*(s.name for s in stages), *steps]
-    if until is not None and until not in names:
+    names = [*(s.identity for s in stages), *steps]
+    if until is not None and until not in {*names, *(s.name for s in stages)}:
         raise ValueError(f"--until {until}: this recipe's stages are {', '.join(names)}")
     corpus = Corpus(recipe.corpus)
     corpus.storage.sweep()
@@ -47,8 +47,8 @@ def build(recipe: Recipe, until: str | None = None, progress: Progress | None = 
     with executor(corpus, recipe.engine) as runs:
         engine = Engine(corpus, runs, progress, recipe.keep_rejects)
         for stage in stages:
-            receipts[stage.name] = engine.run(stage)
-            if stage.name == until:
+            receipts[stage.identity] = engine.run(stage)
+            if until in (stage.name, stage.identity):
                 return receipts
         for step in steps:
             receipts[step] = [_run_step(step, recipe, engine)]
@@ -101,14 +101,14 @@ def _survey_stage(engine: Engine, stage: Stage, complete: bool) -> StageStatus:
         if isinstance(stage, PartitionStage):
             plan = engine.plan(stage)
             engine.record(stage, plan.done)
-            return StageStatus(stage.name, len(plan.done), len(plan.done) + len(plan.todo) if complete else None, plan.done)
+            return StageStatus(stage.identity, len(plan.done), len(plan.done) + len(plan.todo) if complete else None, plan.done)
         assert isinstance(stage, GlobalStage)
         summaries = engine.plan(Summarise(stage))
         engine.record(Summarise(stage), summaries.done)
         if summaries.todo:
-            return StageStatus(stage.name, 0, None, [])
+            return StageStatus(stage.identity, 0, None, [])
         groups = engine.plan_groups(stage, summaries.done)
         engine.record(stage, groups.done)
-        return StageStatus(stage.name, len(groups.done), len(groups.done) + len(groups.todo), groups.done)
+        return StageStatus(stage.identity, len(groups.done), len(groups.done) + len(groups.todo), groups.done)
     except ValueError:  # an input that is not there yet
-        return StageStatus(stage.name, 0, None, [])
+        return StageStatus(stage.identity, 0, None, [])

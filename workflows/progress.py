@@ -81,6 +81,13 @@ class StageProgress:
             self._told = time.monotonic()
             print(f"{self.name}: {self.finished}/{self.total} {self._summary()}", file=self.sink, flush=True)
 
+    def tell(self, told: str) -> None:
+        """Show a line of the stage's own, such as a training step."""
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, told=told)
+        elif self.sink is not None:
+            print(f"{self.name}: {told}", file=self.sink, flush=True)
+
     def close(self) -> None:
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=self.total or 1, told=self._summary())

@@ -18,7 +18,8 @@ from pipeline.mix import Mix, MixParams, Plan
 from pipeline.paragraphs import Paragraphs, ParagraphsParams
 from pipeline.sources.redpajama import IngestRedPajama, RedPajamaParams
 from pipeline.stage import Params, Stage
-from pipeline.tokenize import Manifests, Tokenize, TokenizeParams, TrainTokenizer
+from pipeline.tokenize import TokenizeParams
+from pipeline.tokenize import stages as tokenize_stages
 from quality.annotate import Annotate, AnnotateParams
 from workflows.training_steps import EvaluateParams, TrainParams
 
@@ -80,8 +81,7 @@ class Recipe(Params):
         if self.mix:
             stages += [Plan(self.mix), Mix(self.mix)]
         if self.tokenize:
-            stages += [TrainTokenizer(self.tokenize)] if self.tokenize.trains else []
-            stages += [Tokenize(self.tokenize), Manifests(self.tokenize)]
+            stages += tokenize_stages(self.tokenize)
         return stages
 
 
