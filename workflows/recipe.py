@@ -15,7 +15,7 @@ from pipeline.ingest import Ingest, IngestParams
 from pipeline.language_models import LanguageModels, LanguageModelsParams
 from pipeline.mine import Mine, MineParams
 from pipeline.mix import Mix, MixParams, Plan
-from pipeline.paragraphs import Paragraphs, ParagraphsParams
+from pipeline.paragraphs import Paragraphs
 from pipeline.sources.redpajama import IngestRedPajama, RedPajamaParams
 from pipeline.stage import Params, Stage
 from pipeline.tokenize import TokenizeParams
@@ -47,7 +47,6 @@ class Recipe(Params):
     engine: EngineParams = Field(EngineParams(), description="Where the stages run.")
     keep_rejects: bool = Field(False, description="Write dropped records, with their reasons, to `rejects/`.")
     ingest: Annotated[IngestParams | RedPajamaParams, Field(description="Sources to documents.")]
-    paragraphs: ParagraphsParams | None = Field(None, description="Paragraphs that repeat within a group of shards.")
     language_models: LanguageModelsParams | None = Field(None, description="Language models trained on the corpus itself.")
     mine: MineParams | None = Field(None, description="Paragraph dedup, language, perplexity, bucket.")
     annotate: AnnotateParams | None = Field(None, description="Quality signals and MinHash signatures.")
@@ -66,8 +65,8 @@ class Recipe(Params):
             stages.append(IngestRedPajama(self.ingest))
         else:
             stages.append(Ingest(self.ingest))
-        if self.paragraphs:
-            stages.append(Paragraphs(self.paragraphs))
+        if self.mine and self.mine.paragraphs:
+            stages.append(Paragraphs(self.mine.paragraphs))
         if self.language_models:
             stages.append(LanguageModels(self.language_models))
         if self.mine:
