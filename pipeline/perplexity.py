@@ -102,7 +102,8 @@ class LanguageModel:
 
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
         """The pieces of each text, after CCNet's normalisation."""
-        return self.pieces.encode([normalize(t) for t in texts], out_type=str)
+        # One thread: an engine runs one task per core, and KenLM, which has only one, takes the longer part anyway.
+        return self.pieces.encode([normalize(t) for t in texts], out_type=str, num_threads=1)
 
 
 @dataclass(frozen=True)
