@@ -165,3 +165,11 @@ def _write_locally(target: Path, content: memoryview) -> None:
         os.fsync(folder)  # the rename itself must survive a power cut
     finally:
         os.close(folder)
+
+
+def join_url(url: str, path: str) -> str:
+    """The URL of `path` below the folder at `url`. A query (`?endpoint_override=…`) stays at the end."""
+    if "://" not in url:
+        return f"{url.rstrip('/')}/{path}"
+    folder, mark, query = url.partition("?")
+    return f"{folder.rstrip('/')}/{path}{mark}{query}"

@@ -53,7 +53,7 @@ class DownloadParams(Params):
 class CommonCrawlParams(SourceParams):
     """Files of a Common Crawl snapshot. Choices apply in this order: `shard`, `first` and `count`, `sample`."""
 
-    kind: Literal["common-crawl"] = Field("common-crawl", description="Common Crawl, by snapshot.")
+    kind: Literal["common-crawl"] = Field(default="common-crawl", description="Common Crawl, by snapshot.")
     snapshot: str = Field(description="Name of the crawl, such as CC-MAIN-2023-06.", pattern=r"^CC-MAIN-\d{4}-\d{2}$")
     format: Literal["warc", "wet"] = Field(
         default="wet", description="HTML pages (warc) or text as Common Crawl extracted it (wet)."

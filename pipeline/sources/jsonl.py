@@ -20,7 +20,7 @@ from pipeline.tables import EXCERPT_LENGTH
 class JsonlParams(SourceParams):
     """JSON-lines files (`.jsonl`, `.json`, `.gz`, `.zst`; compression is told by content)."""
 
-    kind: Literal["jsonl"] = Field("jsonl", description="JSON lines.")
+    kind: Literal["jsonl"] = Field(default="jsonl", description="JSON lines.")
     paths: tuple[str, ...] = Field(description="Files, URLs or shell patterns, in the order of the shards.", min_length=1)
     fields: Fields = Field(default=Fields(), description="Which field of a record holds what.")
     max_expanded_bytes: int = Field(

@@ -20,7 +20,7 @@ from pipeline.storage import open_filesystem
 class ParquetParams(SourceParams):
     """Parquet files with one document per row."""
 
-    kind: Literal["parquet"] = Field("parquet", description="Parquet.")
+    kind: Literal["parquet"] = Field(default="parquet", description="Parquet.")
     paths: tuple[str, ...] = Field(description="Files, URLs or shell patterns, in the order of the shards.", min_length=1)
     fields: Fields = Field(default=Fields(), description="Which column holds what; `a.b` is the field `b` of the struct `a`.")
     batch_rows: int = Field(default=256, ge=1, description="Rows that are in memory as Python objects at a time.")
