@@ -24,10 +24,10 @@ class MinHashParams(Params):
     """The permutations are always 128, as the schema of table `minhash` has it."""
 
     shingle: int = Field(
-        13, ge=1, description="Consecutive normalised words in a shingle. Shorter documents have no signature."
+        default=13, ge=1, description="Consecutive normalised words in a shingle. Shorter documents have no signature."
     )
     seed: int = Field(
-        42, ge=0, lt=1 << 32, description="Seed of the permutations. Signatures of different seeds do not compare."
+        default=42, ge=0, lt=1 << 32, description="Seed of the permutations. Signatures of different seeds do not compare."
     )
 
 
