@@ -50,7 +50,10 @@ class StageResult:
 
 
 class Stage(ABC):
-    """What partition stages and global stages share. Subclasses are dataclasses: picklable, compared by value."""
+    """What partition stages and global stages share. Subclasses are dataclasses: picklable, compared by value.
+
+    A stage that a recipe may have twice (two labelling tasks, say) makes `name` a property: `vote/<task>`.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
@@ -58,15 +61,6 @@ class Stage(ABC):
     outputs: ClassVar[tuple[str, ...]] = ()
     resources: ClassVar[Resources] = Resources()
     params: Params
-
-    def scope(self) -> str:
-        """What tells two stages of one class apart in a corpus: the task of a label, the name of a mixture. Empty if one is all."""
-        return ""
-
-    @property
-    def identity(self) -> str:
-        """The name of the stage's receipts: `name`, or `name/scope`."""
-        return f"{self.name}/{self.scope()}" if self.scope() else self.name
 
     def files(self) -> Mapping[str, str]:
         """Resource files by key: a path or URL, or `global/...` for what a global stage left. Digested into the fingerprint."""

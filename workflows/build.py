@@ -37,24 +37,27 @@ def build(recipe: Recipe, until: str | None = None, progress: Progress | None = 
     """
     stages = recipe.stages()
     steps = [s for s in FINAL_STEPS if getattr(recipe, s) is not None]
-    names = [*(s.identity for s in stages), *steps]
-    if until is not None and until not in {*names, *(s.name for s in stages)}:
-        raise ValueError(f"--until {until}: this recipe's stages are {', '.join(names)}")
+    names = [*(s.name for s in stages), *steps]
+    last = _last(names, until) if until is not None else len(names) - 1
     corpus = Corpus(recipe.corpus)
     corpus.storage.sweep()
     progress = progress or Progress()
     receipts: dict[str, list[Receipt]] = {}
     with executor(corpus, recipe.engine) as runs:
         engine = Engine(corpus, runs, progress, recipe.keep_rejects)
-        for stage in stages:
-            receipts[stage.identity] = engine.run(stage)
-            if until in (stage.name, stage.identity):
-                return receipts
-        for step in steps:
+        for stage in stages[: last + 1]:
+            receipts[stage.name] = engine.run(stage)
+        for step in steps[: max(last + 1 - len(stages), 0)]:
             receipts[step] = [_run_step(step, recipe, engine)]
-            if step == until:
-                break
     return receipts
+
+
+def _last(names: list[str], until: str) -> int:
+    """Where to stop: `vote` means the last of `vote/<task>`."""
+    matching = [i for i, name in enumerate(names) if name == until or name.startswith(f"{until}/")]
+    if not matching:
+        raise ValueError(f"--until {until}: this recipe's stages are {', '.join(names)}")
+    return matching[-1]
 
 
 def _run_step(step: str, recipe: Recipe, engine: Engine) -> Receipt:
@@ -101,14 +104,14 @@ def _survey_stage(engine: Engine, stage: Stage, complete: bool) -> StageStatus:
         if isinstance(stage, PartitionStage):
             plan = engine.plan(stage)
             engine.record(stage, plan.done)
-            return StageStatus(stage.identity, len(plan.done), len(plan.done) + len(plan.todo) if complete else None, plan.done)
+            return StageStatus(stage.name, len(plan.done), len(plan.done) + len(plan.todo) if complete else None, plan.done)
         assert isinstance(stage, GlobalStage)
         summaries = engine.plan(Summarise(stage))
         engine.record(Summarise(stage), summaries.done)
         if summaries.todo:
-            return StageStatus(stage.identity, 0, None, [])
+            return StageStatus(stage.name, 0, None, [])
         groups = engine.plan_groups(stage, summaries.done)
         engine.record(stage, groups.done)
-        return StageStatus(stage.identity, len(groups.done), len(groups.done) + len(groups.todo), groups.done)
+        return StageStatus(stage.name, len(groups.done), len(groups.done) + len(groups.todo), groups.done)
     except ValueError:  # an input that is not there yet
-        return StageStatus(stage.identity, 0, None, [])
+        return StageStatus(stage.name, 0, None, [])

@@ -60,7 +60,7 @@ class Engine:
         done = list(plan.done)
         todo = sorted(plan.todo, key=self._size, reverse=True)
         work = PartitionWork(stage, self.corpus, stage.files(), self.keep_rejects)
-        with self.progress.stage(stage.identity, total=len(done) + len(todo), done=done) as bar:
+        with self.progress.stage(stage.name, total=len(done) + len(todo), done=done) as bar:
             for receipt in self._results(self.executor.map(work, todo, stage.resources)):
                 bar.advance(receipt)
                 done.append(receipt)
@@ -69,7 +69,7 @@ class Engine:
     def plan(self, stage: PartitionStage) -> Plan[Task]:
         """What of a stage is done, what is to do, and which receipts are of partitions that no longer exist."""
         tasks = self.tasks(stage)
-        found = {r.partition: r for r in self._receipts(stage.identity)}
+        found = {r.partition: r for r in self._receipts(stage.name)}
         done = [r for t in tasks if (r := found.get(t.partition)) and r.fingerprint == t.fingerprint and self.corpus.intact(r)]
         ready = {r.partition for r in done}
         wanted = {t.partition for t in tasks}
@@ -132,7 +132,7 @@ class Engine:
         for receipt in plan.stale:
             self.corpus.forget(receipt)
         done = list(plan.done)
-        with self.progress.stage(f"{stage.identity} (merge)", total=len(done) + len(plan.todo), done=done) as bar:
+        with self.progress.stage(f"{stage.name} (merge)", total=len(done) + len(plan.todo), done=done) as bar:
             for receipt in self._finish(stage, plan.todo):
                 bar.advance(receipt)
                 done.append(receipt)
@@ -147,7 +147,7 @@ class Engine:
             groups.setdefault(stage.group(partition), []).append(partition)
         params = stage.params.model_dump(mode="json")
         files = {f"file:{k}": v for k, v in self.file_digests(stage).items()}
-        found = {r.partition: r for r in self._receipts(f"{stage.identity}/groups")}
+        found = {r.partition: r for r in self._receipts(f"{stage.name}/groups")}
         plan: Plan[Group] = Plan([], [], [r for p, r in found.items() if p not in groups])
         for name, members in groups.items():
             sources = tuple(paths[m] for m in members)
@@ -171,7 +171,7 @@ class Engine:
             return
         ready = [self._merge_tree(stage, group) for group in groups]
         yield from self._results(self.executor.map(FinishWork(stage, self.corpus), ready, stage.resources))
-        for path in self.corpus.storage.files(f"global/{stage.identity}/merging"):
+        for path in self.corpus.storage.files(f"global/{stage.name}/merging"):
             self.corpus.storage.delete(path)
 
     def _empty(self, group: Group) -> pa.Table:
@@ -182,7 +182,7 @@ class Engine:
     def _merge_tree(self, stage: GlobalStage, group: Group) -> Group:
         paths, level = list(group.sources), 0
         while len(paths) > FAN_IN:
-            folder = f"global/{stage.identity}/merging/{group.name}/{level}"
+            folder = f"global/{stage.name}/merging/{group.name}/{level}"
             nodes = [Merge(f"{folder}/{i:05d}.parquet", piece) for i, piece in enumerate(chunks(paths, FAN_IN))]
             # Results come in any order, a merge is in partition order: the names of the targets sort that way.
             paths = sorted(self._results(self.executor.map(MergeWork(stage, self.corpus), nodes, stage.resources)))

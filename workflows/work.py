@@ -77,7 +77,7 @@ class PartitionWork:
             return self._perform(task)
         except Exception as error:
             user = isinstance(error, ValueError | FileNotFoundError | PermissionError | ConnectionError)
-            return Failure(self.stage.identity, task.partition, str(error) or repr(error), user, traceback.format_exc())
+            return Failure(self.stage.name, task.partition, str(error) or repr(error), user, traceback.format_exc())
 
     def _perform(self, task: Task) -> Receipt:
         begun = time.perf_counter()
@@ -135,14 +135,12 @@ def commit(
         written = corpus.storage.write(path, content)
         outputs[path] = Output(written.digest, written.bytes)
     if keep_rejects and result.rejects is not None and result.rejects.num_rows:
-        path = f"rejects/{stage.identity}/{task.partition}.parquet"
+        path = f"rejects/{stage.name}/{task.partition}.parquet"
         rejects = tables.conform(result.rejects, tables.REJECTS, f"rejects of {stage.name}")
         written = corpus.storage.write(path, encode_table("rejects", rejects))
         outputs[path] = Output(written.digest, written.bytes, rejects.num_rows)
     drops = {reason: count for reason, count in sorted(result.drops.items()) if count}
-    return Receipt(
-        stage.identity, task.partition, task.fingerprint, result.rows_in, rows_out, drops, outputs, dict(result.metrics)
-    )
+    return Receipt(stage.name, task.partition, task.fingerprint, result.rows_in, rows_out, drops, outputs, dict(result.metrics))
 
 
 @dataclass
@@ -156,7 +154,7 @@ class Summarise(PartitionStage):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        return f"{self.of.identity}/summaries"
+        return f"{self.of.name}/summaries"
 
     @property
     def version(self) -> int:  # type: ignore[override]
@@ -173,7 +171,7 @@ class Summarise(PartitionStage):
         return self.of.input_tables()
 
     def output_tables(self) -> tuple[str, ...]:
-        return (f"global/{self.of.identity}/summaries",)
+        return (f"global/{self.of.name}/summaries",)
 
     def setup(self, files: Mapping[str, Path]) -> None:
         self.of.setup(files)
@@ -205,7 +203,7 @@ class MergeWork:
             return node.target
         except Exception as error:
             user = isinstance(error, ValueError)
-            return Failure(self.stage.identity, node.target, str(error) or repr(error), user, traceback.format_exc())
+            return Failure(self.stage.name, node.target, str(error) or repr(error), user, traceback.format_exc())
 
 
 @dataclass(frozen=True)
@@ -242,14 +240,14 @@ class FinishWork:
                 outputs[written.path] = Output(written.digest, written.bytes, rows)
             seconds = round(time.perf_counter() - begun, 3)
             receipt = Receipt(
-                f"{self.stage.identity}/groups", group.name, group.fingerprint, group.rows, group.rows, {}, outputs,
+                f"{self.stage.name}/groups", group.name, group.fingerprint, group.rows, group.rows, {}, outputs,
                 dict(result.metrics), 0, seconds,
             )  # fmt: skip
             replace_receipt(self.corpus, receipt)
             return receipt
         except Exception as error:
             user = isinstance(error, ValueError)
-            return Failure(self.stage.identity, group.name, str(error) or repr(error), user, traceback.format_exc())
+            return Failure(self.stage.name, group.name, str(error) or repr(error), user, traceback.format_exc())
 
 
 def read_parquet(storage: Storage, path: str) -> pa.Table:
