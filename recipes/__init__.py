@@ -1,0 +1,1 @@
+"""Recipes that ship with the project, as YAML files in this folder."""
