@@ -100,11 +100,14 @@ def mixture_table(params: MixParams, frame: pl.DataFrame, plan: MixturePlan) -> 
 
 @dataclass
 class Plan(GlobalStage):
-    """Counts what every component has, and leaves the plan at `global/plan/<name>.json`."""
+    """Counts what every component has, and leaves the plan at `global/plan/<name>/plan.json`."""
 
-    name = "plan"
     params: MixParams
     _tokenizer: Tokenizer | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"plan/{self.params.name}"
 
     def files(self) -> Mapping[str, str]:
         return {"tokenizer": self.params.tokenizer} if self.params.tokenizer is not None else {}
@@ -116,12 +119,8 @@ class Plan(GlobalStage):
         if "tokenizer" in files:
             self._tokenizer = load_tokenizer(files["tokenizer"])
 
-    def group(self, partition: str) -> str:
-        return self.params.name
-
     def summarise(self, partition: str, tables: Mapping[str, pa.Table]) -> pa.Table:
-        if self.params.tokenizer is not None and self._tokenizer is None:
-            self.setup({"tokenizer": Path(self.params.tokenizer)})
+        assert self._tokenizer is not None or self.params.tokenizer is None, "setup loads the tokenizer"
         return summarise(self.params, join_aligned(_only(tables, self.params.tables), partition), self._tokenizer)
 
     def merge(self, summaries: Sequence[pa.Table]) -> pa.Table:
@@ -131,16 +130,19 @@ class Plan(GlobalStage):
         p = self.params
         plan = make_plan(p.name, p.components, p.tokens, p.characters_per_token, summary)
         metrics = {"tokens": plan.tokens, "documents": plan.documents, "selected": plan.selected}
-        return GlobalResult({f"{p.name}.json": plan.to_json()}, metrics)
+        return GlobalResult({"plan.json": plan.to_json()}, metrics)
 
 
 @dataclass
 class Mix(PartitionStage):
     """Marks every document with its component and split, or with the reason why it is not selected."""
 
-    name = "mix"
     params: MixParams
     _plan: MixturePlan | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"mix/{self.params.name}"
 
     def files(self) -> Mapping[str, str]:
         return {"plan": plan_path(self.params.name)}
@@ -164,7 +166,7 @@ class Mix(PartitionStage):
 
 def plan_path(name: str) -> str:
     """Where a corpus keeps the plan of a mixture."""
-    return f"global/plan/{name}.json"
+    return f"global/plan/{name}/plan.json"
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
