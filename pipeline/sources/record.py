@@ -20,6 +20,7 @@ class Page:
     content: bytes
     content_type: str | None
     charset: str | None
+    status: int | None = None  # of the HTTP response
 
 
 @dataclass(slots=True)
