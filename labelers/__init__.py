@@ -12,7 +12,7 @@ _WHERE = {
     "VoteStatistics": "labelers.statistics",
     "analyse": "labelers.analysis",
 }
-__all__ = sorted(_WHERE)
+__all__ = ["ABSTAIN", "MajorityVote", "VoteStatistics", "analyse", "labeling_function"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @click.command()
@@ -54,7 +58,7 @@ def label(documents: Path, config: Path, task: str | None, output: Path | None, 
     console.print(f"labels by {params.model}: " + ", ".join(f"{name} {count:,}" for name, count in told.items()))
 
 
-def _write(output: Path, labels, votes) -> None:  # type: ignore[no-untyped-def]
+def _write(output: Path, labels: pa.Table, votes: pa.Table) -> None:
     """Labels, then votes, side by side. ValueError if a function has the name of a column of the labels."""
     from pipeline.corpus import encode_table
     from pipeline.storage import Storage

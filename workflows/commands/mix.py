@@ -34,7 +34,8 @@ def mix(inputs: tuple[str, ...], config: Path, output: Path | None, selected: bo
 
     params = load_section(config, "mix", MixParams, {})
     plain = all(name.endswith((".parquet", ".jsonl", ".ndjson", ".json", ".gz", ".zst")) for name in inputs)
-    if not plain and len(inputs) > 1:
+    first, *others = inputs
+    if not plain and others:
         raise click.UsageError(f"name one corpus, or only files ending in .parquet or .jsonl (.gz, .zst): {' '.join(inputs)}")
     if plain:
         paths = [Path(name) for name in inputs]
@@ -45,9 +46,9 @@ def mix(inputs: tuple[str, ...], config: Path, output: Path | None, selected: bo
     elif output is not None or selected:
         raise click.UsageError("-o and --selected are for plain files: the mixture of a corpus is a table in it")
     elif dry_run:
-        _show(_plan_corpus(params, inputs[0]), as_json)
+        _show(_plan_corpus(params, first), as_json)
     else:
-        _mix_corpus(params, inputs[0], as_json)
+        _mix_corpus(params, first, as_json)
 
 
 def _show(plan: MixturePlan, as_json: bool) -> None:
@@ -74,14 +75,12 @@ def _plan_files(params: MixParams, paths: list[Path]) -> MixturePlan:
 def _mark_files(params: MixParams, plan: MixturePlan, paths: list[Path], output: Path, selected: bool) -> None:
     """Files marked, one after the other, into one Parquet file. ValueError if their columns differ, or collide."""
     import polars as pl
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from pipeline.frames import read_plain, to_polars
     from pipeline.mix import mixture_table
 
     beside = output.with_name(f".{output.name}.tmp")
-    schema: pa.Schema | None = None
     writer: pq.ParquetWriter | None = None
     try:
         for path in paths:
@@ -92,13 +91,13 @@ def _mark_files(params: MixParams, plan: MixturePlan, paths: list[Path], output:
                 raise ValueError(f"{path} already has a column {taken[0]}, which {output} would need")
             marked = pl.concat([frame, marks], how="horizontal")
             table = (marked.filter(pl.col("component").is_not_null()) if selected else marked).to_arrow()
-            if schema is None or writer is None:
-                schema = table.schema
-                writer = pq.ParquetWriter(beside, schema, compression="zstd")
-            if set(table.column_names) != set(schema.names):
-                differing = sorted(set(table.column_names) ^ set(schema.names))
+            if writer is None:
+                writer = pq.ParquetWriter(beside, table.schema, compression="zstd")
+            names = writer.schema.names
+            if set(table.column_names) != set(names):
+                differing = sorted(set(table.column_names) ^ set(names))
                 raise ValueError(f"{path} and {paths[0]} differ in the columns {', '.join(differing)}: mix them apart")
-            writer.write_table(table.select(schema.names).cast(schema))
+            writer.write_table(table.select(names).cast(writer.schema))
         assert writer is not None
         writer.close()
         beside.replace(output)
