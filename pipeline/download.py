@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -64,8 +64,9 @@ class Downloader:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(f"{url} is no http or https URL")
-        # Nothing in a URL may leave the cache folder, and what looks like our own partial files is renamed.
-        names = [n if not n.startswith(".") else f"_{n}" for n in PurePosixPath(unquote(parts.path)).parts if n != "/"]
+        # Nothing in a URL may leave the cache folder, nor look like our own unfinished files.
+        names = [n.replace("\0", "_") for n in unquote(parts.path).split("/") if n]
+        names = [n if not n.startswith(".") else f"_{n}" for n in names]
         if not names or parts.path.endswith("/"):
             names.append("index")
         if parts.query:
@@ -121,7 +122,8 @@ class Downloader:
                 failures = 0 if gained > 0 and gained * _PROGRESS >= (length.length or 0 if length else 0) else failures + 1
                 if failures > self.retries:
                     raise ConnectionError(
-                        f"{url}: gave up after {failures} attempts, {size} bytes here; the last: {reason}. Run again to go on"
+                        f"{url}: gave up after {failures} attempts in a row, {size} bytes here; the last: {reason}. "
+                        "Run again to go on"
                     )
                 delay = min(self.backoff_limit, self.backoff * 2 ** max(failures - 1, 0)) * random.uniform(0.5, 1)
                 if after is not None:
