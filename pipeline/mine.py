@@ -100,14 +100,14 @@ class Mine(PartitionStage):
 
     def run(self, partition: str, tables: Mapping[str, pa.Table]) -> StageResult:
         raw = tables["raw"]
-        repeated = tables[_REPEATED]["hash"].to_numpy() if _REPEATED in tables else None
+        repeated = tables[_REPEATED]["hash"].to_numpy() if self.params.paragraphs is not None else None
         counts: Counter[str] = Counter()
         languages: Counter[str] = Counter()
         mined: list[pa.Table] = []
         dropped: dict[int, tuple[str, str | None]] = {}
         for start, texts in text_batches(raw["raw_content"]):
             rows = raw.slice(start, len(texts))
-            sieve = self._remove_paragraphs(rows, texts, repeated, counts)
+            sieve = self._remove_paragraphs(texts, repeated, counts)
             self._identify(sieve, languages)
             self._score(sieve)
             dropped |= {start + row: why for row, why in sieve.dropped.items()}
@@ -123,7 +123,7 @@ class Mine(PartitionStage):
             metrics=dict(sorted(counts.items())) | {"languages": dict(sorted(languages.items()))},
         )
 
-    def _remove_paragraphs(self, raw: pa.Table, texts: pa.Array, repeated: np.ndarray | None, counts: Counter[str]) -> _Sieve:
+    def _remove_paragraphs(self, texts: pa.Array, repeated: np.ndarray | None, counts: Counter[str]) -> _Sieve:
         """The batch with the columns that hold text and lines. Counts lines and lines kept."""
         lines = Lines.of(texts)
         kept = np.ones(len(lines.hashes), bool) if repeated is None else lines.kept(repeated)
