@@ -43,7 +43,7 @@ def read_arc(window: Window, limits: Limits) -> Iterator[Record | Damaged]:
         if head is None:
             return
         item = _read_record(window, head, len(line) + 1, limits)
-        if isinstance(item, Record) and head.kind == "filedesc":
+        if isinstance(item, Record) and item.head.kind == "filedesc":
             version = 2 if item.block.startswith(b"2") else 1
         yield item
 
@@ -57,10 +57,11 @@ def _read_record(window: Window, head: Head | str, begin: int, limits: Limits) -
         return Damaged("too_large", f"{head.length} bytes", head)
     wrong = _misfit(window, begin, head.length)
     length = head.length
-    if wrong is not None and (returns := _missing_returns(window.peek(_MAX_LINE, begin))):
-        # Somebody turned CR LF into LF, so that the HTTP header is shorter by one byte a line than the length says.
-        if _misfit(window, begin, head.length - returns) is None:
-            wrong, length = None, head.length - returns
+    if wrong is not None:
+        # Where somebody turned CR LF into LF, the HTTP header is shorter by one byte a line than the length says.
+        length -= _missing_returns(window.peek(_MAX_LINE, begin))
+        if length != head.length and _misfit(window, begin, length) is None:
+            wrong = None
     if wrong is not None:
         window.resume(_NEXT, begin)
         return Damaged(*wrong, head)
@@ -81,7 +82,7 @@ def _misfit(window: Window, begin: int, length: int) -> tuple[str, str] | None:
     if length < 0 or window.fill(stop) < stop or window.breaks(stop):
         return "record_cut", f"less than the stated {length} bytes"
     at_end = window.fill(stop + 1) == stop or any(window.borders(stop, stop))
-    if at_end or window.blanks(stop, 1) or window.peek(1, stop - 1) == b"\n" and _NEXT.match(b"\n" + window.peek(64, stop)):
+    if at_end or window.blanks(stop, 1) or _NEXT.match(window.peek(64, stop - 1)):
         return None
     return "length_mismatch", "the block goes on after its stated length"
 

@@ -28,7 +28,8 @@ class ArchiveParams(SourceParams):
     """Crawl archives."""
 
     kind: Kind = Field(
-        "auto", description="Which records to take: responses (warc, arc), conversions (wet), or whatever a file holds (auto)."
+        default="auto",
+        description="Which records to take: responses (warc, arc), conversions (wet), or whatever a file holds (auto).",
     )
     paths: tuple[str, ...] = Field(description="Files, URLs or shell patterns, in the order of the shards.", min_length=1)
 
@@ -39,12 +40,15 @@ class ArchiveParams(SourceParams):
         return ArchiveSource(self.kind, limits)
 
 
+DEFAULT_LIMITS = Limits()
+
+
 @dataclass(frozen=True)
 class ArchiveSource:
     """Reads crawl archives. kind: which records become pages and documents; ARC files are told by their content too."""
 
     kind: Kind = "auto"
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
 
     def read(self, url: str) -> Iterator[Page | Document | Reject]:
         """Every record of a file, once; but those before the first damage come first. Never raises on what is in the file.

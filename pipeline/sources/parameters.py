@@ -20,12 +20,14 @@ _WILDCARDS = frozenset("*?[")
 class Limits(Params):
     """Sizes above which a record is dropped as `too_large`; they stop decompression bombs."""
 
-    max_record_bytes: int = Field(64 << 20, ge=1, description="Largest block of an archive record, after gunzip.")
+    max_record_bytes: int = Field(default=64 << 20, ge=1, description="Largest block of an archive record, after gunzip.")
     max_body_bytes: int = Field(
         32 << 20, ge=1, description="Largest HTTP body after transfer and content encodings are undone."
     )
     max_member_bytes: int = Field(
-        8 << 30, ge=1, description="Most bytes that one damaged gzip member may expand to before the reader gives it up."
+        default=8 << 30,
+        ge=1,
+        description="Most bytes that one damaged gzip member may expand to before the reader gives it up.",
     )
 
 

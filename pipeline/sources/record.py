@@ -39,7 +39,7 @@ class Document:
 
 @dataclass(slots=True)
 class Reject:
-    """A record that did not become a document. `reason` is a short snake_case word that is counted; `detail` is for a person."""
+    """A record that did not become a document. `reason` is a short snake_case word that is counted; `detail` is for people."""
 
     record_id: str | None
     url: str | None

@@ -125,7 +125,7 @@ def open_input(url: str) -> BinaryIO:
     try:
         filesystem, path = open_filesystem(url)
         if filesystem.type_name == "local":
-            return open(path, "rb")  # noqa: SIM115, PTH123 - the caller closes it; the path is a string of pyarrow's
+            return open(path, "rb")  # noqa: PTH123 - the caller closes it; the path is a string of pyarrow's
         return cast(BinaryIO, io.BufferedReader(cast(Any, filesystem.open_input_file(path)), _REMOTE_BUFFER))
     except OSError as error:
         raise ValueError(f"cannot open {url}: {error}") from error
