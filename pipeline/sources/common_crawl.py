@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from pipeline.download import Downloader
 from pipeline.sources.jsonl import name_and_stem
-from pipeline.sources.lines import Fault, read_lines
+from pipeline.sources.lines import Fault, Line, read_lines
 from pipeline.sources.parameters import Limits, SourceParams
 from pipeline.sources.record import Document, Page, Reject, Source
 from pipeline.stage import Params
@@ -139,8 +139,9 @@ def _is_http(url: str) -> bool:
 def _read_listing(local: str, listing: str, snapshot: str, ending: str) -> list[str]:
     """The paths in a listing. ValueError on damage, or on a path that is not of this snapshot and format."""
     expected = re.compile(rf"(?:\S+/)?crawl-data/{re.escape(snapshot)}/segments/\S+/(?!\.)[^/\s]+{re.escape(ending)}")
+    lines = list(read_lines(local))
     paths = []
-    for line in read_lines(local):
+    for line in sorted(lines, key=lambda line: isinstance(line, Line)):  # a fault explains the line that it cut
         if isinstance(line, Fault):
             raise ValueError(f"{listing} is damaged ({line.reason}: {line.detail}): delete {local} and run again")
         path = line.content.decode(errors="replace").strip()
