@@ -35,7 +35,7 @@ class EngineParams(Params):
 class ReportParams(Params):
     """The HTML report."""
 
-    path: str = Field("report.html", description="Where the page is written: a local path, or a path below the corpus.")
+    path: str = Field("report.html", description="Local path of the page.")
     samples: int = Field(12, ge=0, description="Sampled documents shown, kept and dropped.")
 
 
