@@ -1,0 +1,185 @@
+"""A pre-norm Transformer: RMSNorm, rotary positions, grouped-query attention, SwiGLU. No parallelism in it.
+
+Zhang & Sennrich, "Root Mean Square Layer Normalization" (2019); Su et al., "RoFormer" (2021); Ainslie et al., "GQA" (2023);
+Shazeer, "GLU Variants Improve Transformer" (2020). Shapes: B rows, T positions, H query heads, G key-value heads, D head width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.config import ModelConfig
+from training.packing import block_mask, dense_mask, positions_in_documents
+
+INITIAL_STD = 0.02  # Radford et al., "Language Models are Unsupervised Multitask Learners" (2019)
+
+
+class Transformer(nn.Module):
+    """Token ids to logits over the next token.
+
+    Initial weights: normal with deviation 0.02; the projections back into the residual stream 0.02 / sqrt(2 layers), so that
+    the stream's variance does not grow with depth; norms one. Drawn on the CPU from `initialise(seed)`: equal everywhere.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        assert config.vocabulary > 0
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary, config.d_model)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.head = None if config.tied else nn.Linear(config.d_model, config.vocabulary, bias=False)
+
+    def initialise(self, seed: int) -> Transformer:
+        """Draw the initial weights. Same seed, same weights, on every device and in every process."""
+        generator = torch.Generator().manual_seed(seed)
+        residual = INITIAL_STD / math.sqrt(2 * self.config.layers)
+        for name, parameter in self.named_parameters():
+            with torch.no_grad():
+                if parameter.ndim < 2:
+                    parameter.fill_(1.0)
+                    continue
+                std = residual if name.endswith(("attention.out.weight", "feed_forward.down.weight")) else INITIAL_STD
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+        return self
+
+    def forward(self, tokens: Tensor, documents: Tensor | None = None, cache: KeyValueCache | None = None) -> Tensor:
+        """Logits (B, T, vocabulary) of what follows each position.
+
+        tokens: (B, T) ids. documents: (B, T) integers, constant within a document; positions restart with each, and none
+        attends to another. None: each row is one document. cache: earlier positions of the rows; T more are added to it.
+        """
+        assert documents is None or cache is None, "a cache continues one document per row"
+        x = self.embedding(tokens)
+        context = self._context(tokens, documents, cache)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, context, cache.layers[layer] if cache is not None else None)
+        if cache is not None:
+            cache.length += tokens.shape[1]
+        x = self.norm(x)
+        return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
+
+    def _context(self, tokens: Tensor, documents: Tensor | None, cache: KeyValueCache | None) -> Context:
+        if documents is not None:
+            positions = positions_in_documents(documents)
+            flex = self.config.attention == "flex" or (self.config.attention == "auto" and tokens.is_cuda)
+            mask = block_mask(documents) if flex else dense_mask(documents)
+            return Context(*self._rotation(positions), mask, past=0)
+        past = cache.length if cache is not None else 0
+        positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)[None]
+        return Context(*self._rotation(positions), None, past=past)
+
+    def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of each position's angles, (B, 1, T, D / 2), in float32 whatever the autocast."""
+        width = self.config.head_dim
+        frequency = self.config.rope_theta ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
+        angle = positions[:, None, :, None].float() * frequency
+        return angle.cos(), angle.sin()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all blocks share in a forward pass: rotation, mask (None: causal over the row), positions already in the cache."""
+
+    cos: Tensor
+    sin: Tensor
+    mask: Any
+    past: int
+
+
+class KeyValueCache:
+    """Keys and values of the positions that a generation has passed. `layers`: (keys, values), each (B, G, capacity, D)."""
+
+    def __init__(self, config: ModelConfig, rows: int, capacity: int, like: Tensor) -> None:
+        shape = (rows, config.key_value_heads, capacity, config.head_dim)
+        self.layers = [(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(config.layers)]
+        self.length = 0
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.attention = Attention(config)
+        self.feed_forward_norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x: Tensor, context: Context, cache: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), context, cache)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class Attention(nn.Module):
+    """Causal grouped-query attention with rotary positions; H / G query heads share each key-value head."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        keys = config.key_value_heads * config.head_dim
+        self.query = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.key = nn.Linear(config.d_model, keys, bias=False)
+        self.value = nn.Linear(config.d_model, keys, bias=False)
+        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
+
+    def forward(self, x: Tensor, context: Context, cache: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        rows, length, _ = x.shape
+        heads = (rows, length, -1, self.config.head_dim)
+        q = rotate(self.query(x).view(heads).transpose(1, 2), context.cos, context.sin)
+        k = rotate(self.key(x).view(heads).transpose(1, 2), context.cos, context.sin)
+        v = self.value(x).view(heads).transpose(1, 2)
+        if cache is not None:
+            k, v = _append(cache, k, v, context.past)
+        out = self._attend(q, k, v, context)
+        return self.out(out.transpose(1, 2).reshape(rows, length, -1))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
+        grouped = self.config.key_value_heads != self.config.heads
+        if context.mask is None:
+            if context.past and q.shape[2] > 1:
+                seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(context.past)
+                return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=grouped)
+            return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, enable_gqa=grouped)
+        if isinstance(context.mask, Tensor):
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=context.mask, enable_gqa=grouped)
+        return _flex(q.is_cuda)(q, k, v, block_mask=context.mask, enable_gqa=grouped)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: down(silu(gate x) * up x)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.d_model, config.hidden, bias=False)
+        self.up = nn.Linear(config.d_model, config.hidden, bias=False)
+        self.down = nn.Linear(config.hidden, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions: component i of the first half and of the second half form a plane. x: (B, heads, T, D)."""
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
+
+
+def _append(cache: tuple[Tensor, Tensor], k: Tensor, v: Tensor, past: int) -> tuple[Tensor, Tensor]:
+    stop = past + k.shape[2]
+    for kept, new in zip(cache, (k, v), strict=True):
+        kept[:, :, past:stop] = new
+    return cache[0][:, :, :stop], cache[1][:, :, :stop]
+
+
+@lru_cache
+def _flex(compiled: bool) -> Any:
+    """FlexAttention; only its compiled form is fused, the other is for tests on a CPU."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
