@@ -111,7 +111,7 @@ def read_signals(file: str, base: str, limits: LineLimits) -> SignalFile:
             continue
         try:
             values = dict(_columns(row.value.get("quality_signals"), read.unknown))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, LookupError, OverflowError):
             read.count("bad_signal")
             continue
         metadata = row.value.get("metadata")
@@ -134,7 +134,7 @@ def _row_number(row: Row, base: str, file: str) -> int | None:
 
 
 def _columns(signals: Any, unknown: set[str]) -> Iterator[tuple[str, Any]]:
-    """Columns of one record. TypeError or ValueError if it is not made of [start, end, score] triples, as it should be."""
+    """Columns of one record. Raises what `read_signals` counts if it is not made of [start, end, score] triples."""
     if not isinstance(signals, Mapping):
         raise TypeError("no signals")
     unknown.update(signals.keys() - set(SIGNALS))
