@@ -61,5 +61,8 @@ def bucket(text: TextBatch) -> pa.Array:
 
 def _column(text: TextBatch, name: str, otherwise: np.ndarray | None = None) -> pa.Array:
     if name in text.columns:
-        return text.columns[name].cast(pa.float64())
+        try:
+            return text.columns[name].cast(pa.float64())
+        except pa.ArrowException as error:
+            raise ValueError(f"column {name} should hold numbers: {error}; rename it, or leave out ccnet_{name}") from error
     return scores(otherwise) if otherwise is not None else pa.nulls(len(text), pa.float64())

@@ -28,7 +28,10 @@ def _list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 
     from quality.registry import registered
 
-    table = Table("signal", "definition", "source", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("signal", no_wrap=True)
+    table.add_column("definition")
+    table.add_column("source")
     for each in registered().values():
         table.add_row(each.name, each.definition, each.source)
     Console().print(table)

@@ -78,10 +78,11 @@ def _deduplicate(sources: tuple[Path, ...], out: Path, duplicates: Path | None, 
     with tempfile.TemporaryDirectory(prefix="menagerie-dedup-") as folder, ExitStack() as stack:
         sink = stack.enter_context(Sink(out))
         table_sink = stack.enter_context(Sink(duplicates)) if duplicates else None
-        summaries, schemas = [], []
+        summaries, schemas, pieces = [], [], {}
         for number, source in enumerate(sources):
             for piece, batch in enumerate(read_batches(source)):
                 partition = f"{number:06d}/{piece:06d}"
+                pieces[partition] = f"{source}" if not piece else f"{source}, piece {piece}"
                 summaries.append(str(Path(folder) / f"{number:06d}-{piece:06d}.parquet"))
                 pq.write_table(cluster.summarise(partition, _tables(batch, params)), summaries[-1])
                 if not piece:
@@ -109,7 +110,14 @@ def _deduplicate(sources: tuple[Path, ...], out: Path, duplicates: Path | None, 
                 documents, kept = documents + batch.num_rows, kept + chosen.num_rows
             files.append({"file": str(source), "documents": documents, "kept": kept})
     kept = sum(f["kept"] for f in files)
-    return {"out": str(out), "documents": result.metrics["documents"], "kept": kept, "files": files} | dict(result.metrics)
+    told = {"out": str(out), "documents": result.metrics["documents"], "kept": kept, "files": files} | dict(result.metrics)
+    return told | {"warnings": [_in_words(warning, pieces) for warning in told["warnings"]]}
+
+
+def _in_words(warning: str, pieces: Mapping[str, str]) -> str:
+    """A warning about a partition, with the file that it is a piece of."""
+    partition = next(p for p in pieces if p in warning)
+    return warning.replace(partition, pieces[partition])
 
 
 def _identify(batch: pa.Table) -> pa.Table:
