@@ -22,7 +22,7 @@ class Limits(Params):
 
     max_record_bytes: int = Field(default=64 << 20, ge=1, description="Largest block of an archive record, after gunzip.")
     max_body_bytes: int = Field(
-        32 << 20, ge=1, description="Largest HTTP body after transfer and content encodings are undone."
+        default=32 << 20, ge=1, description="Largest HTTP body after transfer and content encodings are undone."
     )
     max_member_bytes: int = Field(
         default=8 << 30,

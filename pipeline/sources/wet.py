@@ -21,5 +21,5 @@ def title_and_text(block: bytes) -> tuple[str, str]:
 
 
 def strip_lines(text: str) -> str:
-    """Extracted text in the form that `title_and_text` gives WET text: lines stripped, nothing behind the last."""
-    return "\n".join(line.strip() for line in _LINE_END.split(text.rstrip("\r\n")))
+    """Extracted text in the form that `title_and_text` gives WET text."""
+    return "\n".join(line.strip() for line in _LINE_END.split(text))

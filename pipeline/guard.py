@@ -1,0 +1,227 @@
+"""Extraction that no page can hang or crash: pages go to a process of their own, which the kernel ends at the time limit.
+
+Why a process: Resiliparse and lxml run in native code, where neither an exception from another thread nor a Python signal
+handler is seen before they return. The process sets a CPU timer (ITIMER_PROF) before each page; the signal's default action
+ends it wherever it is. CPU time, so that a busy machine does not lose pages; a much longer limit on wall time stands behind it.
+The page at fault is rejected, a new process takes the pages after it. Pages are sent ahead, so that neither side waits for the
+other, and a page costs two copies through a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pipeline.extract import Extraction, Failure, Form, Text, extract
+from pipeline.extraction_worker import decode_answer, encode_page
+
+_AHEAD_BYTES = 8 << 20  # pages sent and not answered
+_AHEAD_ITEMS = 512
+_PIPE = 1 << 20
+_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, Linux
+_WALL_FACTOR, _WALL_LEAST = 20.0, 60.0
+
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Job:
+    """One page to extract. `origin` is the caller's own."""
+
+    origin: object
+    content: bytes
+    charset: str | None
+    form: Form
+
+
+@dataclass(slots=True)
+class _Entry:
+    item: object
+    answer: Text | Failure | None = None
+    tried: bool = False
+
+
+class Guard:
+    """Extracts pages in order. seconds: CPU time per page; 0 extracts in this process, without any limit.
+
+    memory: address space that the process may have, in bytes. One map at a time; `close` when done with all.
+    """
+
+    def __init__(self, how: Extraction, seconds: float, memory: int = 4 << 30) -> None:
+        self.how = how
+        self.seconds = seconds
+        self.memory = memory
+        self._process: subprocess.Popen[bytes] | None = None
+        self._entries: deque[_Entry] = deque()  # in the order in which they come out
+        self._waiting: deque[_Entry] = deque()  # sent and not answered; the first is being worked on
+        self._ahead = 0  # bytes of pages in _waiting
+        self._out: deque[memoryview] = deque()
+        self._in = bytearray()
+        self._ready = False
+        self._since = 0.0  # when the first page in _waiting became the first
+
+    def map(self, items: Iterable[T | Job]) -> Iterator[tuple[T | Job, Text | Failure | None]]:
+        """Every item in its order: a job with its answer, anything else with None.
+
+        Failures besides those of `extract`: `time_limit`, and `extraction_crashed` for a page that ended two processes.
+        RuntimeError if the process cannot be started.
+        """
+        if self.seconds <= 0:
+            for item in items:
+                yield item, extract(item.content, item.charset, item.form, self.how) if isinstance(item, Job) else None
+            return
+        try:
+            for item in items:
+                entry = _Entry(item)
+                self._entries.append(entry)
+                if isinstance(item, Job):
+                    self._send(entry, item)
+                    self._pump(0.0)
+                yield from self._finished()
+                while self._ahead > _AHEAD_BYTES or len(self._entries) > _AHEAD_ITEMS:
+                    self._pump(None)
+                    yield from self._finished()
+            while self._entries:
+                self._pump(None)
+                yield from self._finished()
+        finally:
+            if self._entries:  # the caller gave up: what is under way must not answer the next one
+                self.close()
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        if self._process is not None:
+            _end(self._process)
+        self._process = None
+        self._entries.clear()
+        self._waiting.clear()
+        self._ahead = 0
+
+    def _finished(self) -> Iterator[tuple[Any, Text | Failure | None]]:
+        while self._entries and (self._entries[0].answer is not None or not isinstance(self._entries[0].item, Job)):
+            entry = self._entries.popleft()
+            yield entry.item, entry.answer
+
+    def _send(self, entry: _Entry, job: Job) -> None:
+        if self._process is None:
+            self._start()
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.append(entry)
+        self._ahead += len(job.content)
+        self._out.extend(memoryview(part) for part in encode_page(job.content, job.charset, job.form))
+
+    def _answer(self, answer: Text | Failure) -> None:
+        entry = self._waiting.popleft()
+        assert isinstance(entry.item, Job)
+        entry.answer = answer
+        self._ahead -= len(entry.item.content)
+        self._since = time.monotonic()
+
+    def _pump(self, timeout: float | None) -> None:
+        """Move what can be moved between the two processes; timeout None waits until something can."""
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        source, sink = process.stdout.fileno(), process.stdin.fileno()
+        poll = select.poll()
+        poll.register(source, select.POLLIN)
+        if self._out:
+            poll.register(sink, select.POLLOUT)
+        patience = self._since + max(_WALL_LEAST, _WALL_FACTOR * self.seconds) - time.monotonic()
+        events = dict(poll.poll(1000 * (max(patience, 0.0) if timeout is None else timeout)))
+        if not events and timeout is None:
+            process.kill()
+            self._replace(Failure("time_limit", "it neither works nor ends"))
+            return
+        if sink in events:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a broken pipe shows when reading, too
+                while self._out:
+                    part = self._out[0]
+                    written = os.write(sink, part)
+                    if written < len(part):
+                        self._out[0] = part[written:]
+                        break
+                    self._out.popleft()
+        if source in events:
+            with contextlib.suppress(BlockingIOError):
+                data = os.read(source, _PIPE)
+                self._in += data
+                while (answer := decode_answer(self._in)) is not None:
+                    if self._ready:
+                        self._answer(answer)
+                    self._ready = True
+                    self._since = time.monotonic()
+                if not data:
+                    self._replace(None)
+
+    def _replace(self, verdict: Failure | None) -> None:
+        """The process has ended: judge the page that it was at, and give the pages after it to a new one."""
+        assert self._process is not None
+        status = self._process.wait()
+        if not self._ready:
+            raise RuntimeError(f"the extraction process does not start (status {status}): {self._process.args}")
+        _end(self._process)
+        self._process = None
+        if not self._waiting:
+            return
+        first = self._waiting[0]
+        if verdict is None and status == -signal.SIGPROF:
+            verdict = Failure("time_limit", f"more than {self.seconds:g} s of CPU time")
+        if verdict is None and first.tried:
+            name = signal.Signals(-status).name if status < 0 else f"status {status}"
+            verdict = Failure("extraction_crashed", f"the process ended twice at this page, with {name}")
+        first.tried = True  # the first time, the fault may be another's: memory that somebody else took, say
+        if verdict is not None:
+            self._answer(verdict)
+        again, self._waiting, self._ahead = self._waiting, deque(), 0
+        for entry in again:
+            assert isinstance(entry.item, Job)
+            self._send(entry, entry.item)
+
+    def _start(self) -> None:
+        arguments = [self.how.method, str(int(self.how.main_content)), repr(self.seconds), str(self.memory)]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path),
+            "PYTHONHASHSEED": "0",  # an extractor's sets must not decide what a page says
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.extraction_worker", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=environment,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        for pipe in (process.stdin, process.stdout):
+            os.set_blocking(pipe.fileno(), False)
+            with contextlib.suppress(OSError):  # fewer turns; a user's pipes may be limited
+                fcntl.fcntl(pipe.fileno(), _F_SETPIPE_SZ, _PIPE)
+        weakref.finalize(self, _end, process)
+        self._process = process
+        self._ready = False
+        self._in.clear()
+        self._out.clear()
+        self._since = time.monotonic()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    if process.poll() is None:
+        process.kill()
+        process.wait()

@@ -1,0 +1,36 @@
+"""Bytes of a web page to text: what the page says of its encoding, as far as the bytes bear it out."""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+
+_MARKS = ((BOM_UTF8, "utf-8"), (BOM_UTF16_LE, "utf-16-le"), (BOM_UTF16_BE, "utf-16-be"))
+
+
+def decode(content: bytes, stated: str | None) -> str:
+    """Text of a page. stated: the charset of the HTTP header.
+
+    In this order: a byte order mark, the HTTP header, `<meta>`, Resiliparse's detection. Labels are read as browsers read
+    them, latin-1 as windows-1252 (WHATWG Encoding). If the bytes are not valid in that encoding and are in the one that the
+    detection finds, it is that; else what is invalid becomes U+FFFD. Never raises.
+    """
+    from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return content[len(mark) :].decode(encoding, "replace")
+    label = map_encoding_to_html5(stated, fallback_utf8=False) if stated else None
+    encoding = label or detect_encoding(content, from_html_meta=True) or "utf-8"
+    try:
+        return content.decode(encoding)
+    except LookupError:
+        encoding = "utf-8"
+    except UnicodeDecodeError:
+        pass
+    detected = detect_encoding(content)
+    if detected and detected != encoding:
+        try:
+            return content.decode(detected)
+        except (LookupError, UnicodeDecodeError):
+            pass
+    return content.decode(encoding, "replace")
