@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labelers.analysis import analyse
+    from labelers.functions import ABSTAIN, labeling_function
+    from labelers.majority import MajorityVote
+    from labelers.statistics import VoteStatistics
+
+__all__ = ["ABSTAIN", "MajorityVote", "VoteStatistics", "analyse", "labeling_function"]
 
 _WHERE = {
     "ABSTAIN": "labelers.functions",
-    "labeling_function": "labelers.functions",
     "MajorityVote": "labelers.majority",
     "VoteStatistics": "labelers.statistics",
     "analyse": "labelers.analysis",
+    "labeling_function": "labelers.functions",
 }
-__all__ = ["ABSTAIN", "MajorityVote", "VoteStatistics", "analyse", "labeling_function"]
 
 
 def __getattr__(name: str) -> Any:

@@ -80,11 +80,12 @@ class RuleParams(Params):
         if not kind.is_numeric():
             raise ValueError(f"{what}: column {self.column} is {kind}; min and max need numbers")
         value = value.fill_nan(None) if kind.is_float() else value
-        low = value >= self.min if self.closed in ("both", "left") else value > self.min
-        high = value <= self.max if self.closed in ("both", "right") else value < self.max
-        if self.min is None:
-            return high
-        return low if self.max is None else low & high
+        inside = pl.lit(True)
+        if self.min is not None:
+            inside &= value >= self.min if self.closed in ("both", "left") else value > self.min
+        if self.max is not None:
+            inside &= value <= self.max if self.closed in ("both", "right") else value < self.max
+        return inside
 
 
 class PythonParams(Params):

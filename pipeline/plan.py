@@ -171,10 +171,12 @@ def render_plan(plan: MixturePlan) -> Tree:
 
 def tokens_told(tokens: int) -> str:
     """A number of tokens as people say it: 950, 12.3k, 4.56M, 7.89B, 1.20T."""
-    for size, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if tokens >= size:
-            return f"{tokens / size:.3g}{letter}" if tokens / size < 999.5 else f"{tokens / size:.0f}{letter}"
-    return str(tokens)
+    value, letter = float(tokens), ""
+    for letter in ("", "k", "M", "B", "T"):
+        if value < 999.5 or letter == "T":
+            break
+        value /= 1000
+    return f"{value:.3g}{letter}" if value < 999.5 else f"{value:,.0f}{letter}"
 
 
 class _Rate:
