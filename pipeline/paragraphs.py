@@ -125,15 +125,14 @@ def _normalize_all(lines: Sequence[str]) -> list[bytes]:
 @cache
 def _table() -> np.ndarray:
     """What each code point becomes: uint32 (0x110000,)."""
+    points = np.arange(0x110000, dtype="<u4")
+    points = points[~((points >= 0xD800) & (points < 0xE000)) & ~np.isin(points, [ord(c) for c in _CONTEXTUAL])]
+    characters = points.tobytes().decode("utf-32-le")
     table = np.arange(0x110000, dtype="<u4")
-    characters = [chr(point) for point in (*range(0xD800), *range(0xE000, 0x110000))]
-    for character in characters:
-        lowered = character.lower()
-        if lowered != character and len(lowered) == 1:
-            table[ord(character)] = ord(lowered)
+    table[points] = np.frombuffer(characters.lower().encode("utf-32-le"), "<u4")
     for deleted in (*PUNCTUATION, *CONTROL_CHARACTERS):
         table[ord(deleted)] = _DELETED
-    for digit in re.findall(r"\d", "".join(characters)):  # after PUNCTUATION, which holds the digit １
+    for digit in re.findall(r"\d", characters):  # after PUNCTUATION, which holds the digit １
         table[ord(digit)] = ord("0")
     table[ord("\n")] = ord("\n")  # it parts the lines
     return table
