@@ -100,6 +100,16 @@ class Guard:
             if self._entries:  # the caller gave up: what is under way must not answer the next one
                 self.close()
 
+    @property
+    def pid(self) -> int | None:
+        """The extracting process, if one runs."""
+        return self._process.pid if self._process is not None else None
+
+    def warm_up(self) -> None:
+        """Start the process and wait until it is ready, so that the first page does not."""
+        for _ in self.map([Job(None, b"<p>ready", "utf-8", "html")]):
+            pass
+
     def close(self) -> None:
         """End the process, whatever it does."""
         if self._process is not None:

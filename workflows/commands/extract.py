@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pipeline.sources.parameters import SourceParams
 
 _KINDS = ("auto", "warc", "wet", "arc", "jsonl", "parquet")
@@ -107,11 +109,11 @@ def _source(inputs: tuple[str, ...], kind: str) -> SourceParams:
             return ArchiveParams.model_validate({"kind": kind, "paths": inputs})
 
 
-def _with_id(table):  # noqa: ANN001, ANN202 - pyarrow is imported when the verb runs
+def _with_id(table: pa.Table) -> pa.Table:
     return table.add_column(0, "id", table["record_id"])
 
 
-def _show(counts: dict, as_json: bool) -> None:
+def _show(counts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         import json
 
