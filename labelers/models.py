@@ -16,6 +16,10 @@ MODELS = {"majority": "labelers.majority:MajorityVote"}
 """Label models: name to `module:class`, imported when one is used."""
 
 
+_SAME = 1e-9
+"""Probabilities closer than this are tied: sums in another order must not break a tie."""
+
+
 class LabelModel(Protocol):
     """A label model: fitted from statistics alone, so that it never needs all votes at once."""
 
@@ -64,9 +68,11 @@ def choose(probabilities: np.ndarray, cast: np.ndarray, ids: Sequence[str], tie_
     cast: votes that were cast, (n,): a document without any gets no label. tie_break: `abstain` gives tied documents none,
     `random` picks among the tied classes by a hash of the document's id, so the same one every time.
     """
-    tied = np.isclose(probabilities, probabilities.max(axis=1, keepdims=True), rtol=0, atol=1e-9)
-    choice = np.where(cast > 0, probabilities.argmax(axis=1), -1)
-    for row in np.flatnonzero((tied.sum(axis=1) > 1) & (cast > 0)).tolist():
-        among = np.flatnonzero(tied[row])
-        choice[row] = among[xxhash.xxh3_64_intdigest(ids[row].encode()) % len(among)] if tie_break == "random" else -1
+    best = np.isclose(probabilities, probabilities.max(axis=1, keepdims=True), rtol=0, atol=_SAME)
+    tied = best.sum(axis=1) > 1
+    choice = np.where((cast > 0) & ~tied, probabilities.argmax(axis=1), -1)
+    if tie_break == "random":
+        for row in np.flatnonzero(tied & (cast > 0)).tolist():
+            among = np.flatnonzero(best[row])
+            choice[row] = among[xxhash.xxh3_64_intdigest(ids[row].encode()) % len(among)]
     return choice
