@@ -13,12 +13,15 @@ import pyarrow.parquet as pq
 
 from pipeline import tables
 from pipeline.receipt import Receipt
-from pipeline.storage import Storage, Written
+from pipeline.storage import Storage, Written, join_url
 
 if TYPE_CHECKING:
     import polars as pl
 
 _TABLE, _VERSION, _ROWS, _DIGEST = (b"menagerie." + k for k in (b"table", b"schema_version", b"rows", b"id_digest"))
+
+ROW_GROUP = 1 << 14
+"""Rows per row group of every table; the same in all, so that aligned tables are read side by side."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Corpus:
     def __getstate__(self) -> dict[str, str]:
         return {"url": self.url}
 
+    def url_of(self, path: str) -> str:
+        """A file of the corpus, for a person."""
+        return join_url(self.url, path)
+
     # --- tables
 
     @staticmethod
@@ -64,25 +71,37 @@ class Corpus:
         """One partition of a table. ValueError names the file if it is missing or is no table of this version."""
         path = self.path(table, partition)
         try:
-            with self.storage.open(path) as source, pq.ParquetFile(source) as file:
-                _check_version(file, f"{self.url}/{path}")
+            with self.storage.open(path) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+                _check_version(file, self.url_of(path))
+                missing = [c for c in columns or () if c not in file.schema_arrow.names]
+                if missing:  # Arrow itself would leave them out without a word
+                    raise ValueError(
+                        f"{self.url_of(path)} has no column {', '.join(missing)}; it has {', '.join(file.schema_arrow.names)}"
+                    )
                 return file.read(columns=list(columns) if columns is not None else None).replace_schema_metadata(None)
         except FileNotFoundError as error:
-            raise ValueError(f"{self.url}/{path} is missing: build the stage that writes {table}") from error
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{self.url}/{path}: {error}") from error
+            raise ValueError(f"{self.url_of(path)} is missing: build the stage that writes {table}") from error
+        except (pa.ArrowException, OSError) as error:
+            raise self.damaged(path, table, error) from error
 
     def header(self, table: str, partition: str) -> Header:
         """The file's own account of itself, from its footer."""
         path = self.path(table, partition)
         try:
             with self.storage.open(path) as source, pq.ParquetFile(source) as file:
-                metadata = _check_version(file, f"{self.url}/{path}")
+                metadata = _check_version(file, self.url_of(path))
                 digest = metadata.get(_DIGEST)
                 schema = file.schema_arrow.remove_metadata()
                 return Header(schema, file.metadata.num_rows, int(metadata[_VERSION]), digest.decode() if digest else None)
         except FileNotFoundError as error:
-            raise ValueError(f"{self.url}/{path} is missing: build the stage that writes {table}") from error
+            raise ValueError(f"{self.url_of(path)} is missing: build the stage that writes {table}") from error
+        except (pa.ArrowException, OSError) as error:
+            raise self.damaged(path, table, error) from error
+
+    def damaged(self, path: str, table: str, error: Exception) -> ValueError:
+        """The error to raise where a table file cannot be read."""
+        told = " ".join(str(error).split())
+        return ValueError(f"{self.url_of(path)} cannot be read ({told}): if it is damaged, delete it and build {table} again")
 
     def check_alignment(self, partition: str, *names: str) -> list[Header]:
         """The headers of aligned tables. ValueError, naming both files, if row counts or ids differ."""
@@ -90,8 +109,9 @@ class Corpus:
         for name, header in zip(names[1:], headers[1:], strict=True):
             if (header.rows, header.id_digest) != (headers[0].rows, headers[0].id_digest):
                 raise ValueError(
-                    f"{self.url}: {self.path(names[0], partition)} ({headers[0].rows} rows) and "
-                    f"{self.path(name, partition)} ({header.rows} rows) hold different documents: build {name} again"
+                    f"{self.url_of(self.path(names[0], partition))} ({headers[0].rows} rows) and "
+                    f"{self.url_of(self.path(name, partition))} ({header.rows} rows) hold different documents: "
+                    f"build {name} again"
                 )
         return headers
 
@@ -115,12 +135,18 @@ class Corpus:
         path = self.receipt_path(stage, partition)
         if not self.storage.exists(path):
             return None
-        return Receipt.from_json(self.storage.read(path))
+        return self._parse_receipt(path)
 
     def receipts(self, stage: str) -> Iterator[Receipt]:
         """A stage's receipts, in partition order."""
         for path in self.storage.files(f"receipts/{stage}", ".json"):
-            yield Receipt.from_json(self.storage.read(path))
+            yield self._parse_receipt(path)
+
+    def _parse_receipt(self, path: str) -> Receipt:
+        try:
+            return Receipt.from_json(self.storage.read(path))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{self.url_of(path)} is no receipt ({error}): delete it, and the stage runs again") from error
 
     def write_receipt(self, receipt: Receipt) -> None:
         """The last write of a partition: what it names is all there."""
@@ -131,9 +157,7 @@ class Corpus:
         from pyarrow.fs import FileType
 
         infos = self.storage.filesystem.get_file_info([self.storage.absolute(p) for p in receipt.outputs])
-        return all(
-            i.type == FileType.File and i.size == o.bytes for i, o in zip(infos, receipt.outputs.values(), strict=True)
-        )
+        return all(i.type == FileType.File and i.size == o.bytes for i, o in zip(infos, receipt.outputs.values(), strict=True))
 
     def forget(self, receipt: Receipt, keep: Sequence[str] = ()) -> None:
         """Delete a receipt's outputs (but for `keep`) and then, unless something is kept, the receipt."""
@@ -151,7 +175,9 @@ def encode_table(table: str, content: pa.Table) -> pa.Buffer:
         metadata[_DIGEST] = tables.id_digest(content["id"]).encode()
     sink = pa.BufferOutputStream()
     # One chunk per column: the file's bytes must not depend on how the table was put together.
-    pq.write_table(content.combine_chunks().replace_schema_metadata(metadata), sink, compression="zstd", row_group_size=1 << 14)
+    table_of_one_chunk = content.combine_chunks().replace_schema_metadata(metadata)
+    # Checksums, because zstd passes damaged bytes on where the data did not compress.
+    pq.write_table(table_of_one_chunk, sink, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True)
     return sink.getvalue()
 
 

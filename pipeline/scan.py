@@ -57,15 +57,18 @@ def _zip(
     columns = {name: [c for c in wanted if owner.get(c) == name] for name in names}
     needed = [name for name in names if columns[name]] or [names[0]]
     columns[needed[0]] = columns[needed[0]] or ["id"]  # the row count must come from somewhere
-    files = [pq.ParquetFile(corpus.storage.open(corpus.path(name, partition))) for name in needed]
+    paths = [corpus.path(name, partition) for name in needed]
+    files = [pq.ParquetFile(corpus.storage.open(path), page_checksum_verification=True) for path in paths]
     try:
         groups = {file.num_row_groups for file in files}
         assert len(groups) == 1, "aligned tables are written with one row group size"
         for group in range(groups.pop()):
-            parts = [
-                f.read_row_group(group, columns=columns[n]).replace_schema_metadata(None)
-                for f, n in zip(files, needed, strict=True)
-            ]
+            parts = []
+            for file, name, path in zip(files, needed, paths, strict=True):
+                try:
+                    parts.append(file.read_row_group(group, columns=columns[name]).replace_schema_metadata(None))
+                except (pa.ArrowException, OSError) as error:
+                    raise corpus.damaged(path, name, error) from error
             merged = {c: part[c] for part in parts for c in part.column_names}
             batch = pl.from_arrow(pa.table(merged))
             assert isinstance(batch, pl.DataFrame)
