@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,17 +28,20 @@ _FUNCTIONS_ACROSS_ROWS = """
 _MIXING_NODES, _MIXING_FUNCTIONS = frozenset(_ACROSS_ROWS.split()), frozenset(_FUNCTIONS_ACROSS_ROWS.split())
 
 
+_NAMES = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|(?<![\w.])[A-Za-z_]\w*\.\d\w*""")
+"""Strings, quoted names, and names with a dot before a digit, which can mean nothing but a column."""
+
+
 def parse(source: str, what: str) -> pl.Expr:
-    """A SQL expression (the part after WHERE) as a Polars expression.
+    """A SQL expression (the part after WHERE) as a Polars expression. Column names such as keep_sim0.8 need no quotes.
 
     ValueError, beginning with `what`, on text that is no expression, on a subquery, and on anything that looks at more than
     the document's own row: an aggregate would depend on how documents happen to be partitioned.
     """
     try:
-        expression = pl.sql_expr(source)
+        expression = pl.sql_expr(_NAMES.sub(_quoted, source))
     except PolarsError as error:
-        hint = '; a column with a dot or a dash in its name needs double quotes: "keep_sim0.8"'
-        raise ValueError(f"{what}: {_told(error)} in: {source}{hint}") from error
+        raise ValueError(f"{what}: {_told(error)} in: {source}") from error
     check_row_wise(expression, what, source)
     return expression
 
@@ -103,6 +107,11 @@ def _across_rows(node: Any) -> Iterator[str]:
             yield from _across_rows(value)
     elif node == "Len":
         yield "count"
+
+
+def _quoted(found: re.Match[str]) -> str:
+    text = found.group()
+    return text if text[0] in "'\"" else f'"{text}"'
 
 
 def _function_name(function: Any) -> str:

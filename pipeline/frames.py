@@ -45,7 +45,7 @@ def join_aligned(tables: Mapping[str, pa.Table], where: str = "") -> pl.DataFram
         if "id" not in tables[name].column_names:
             raise ValueError(f"{at}{name} has no column id")
     for name in others:
-        if not tables[name]["id"].equals(tables[first]["id"]):
+        if not _ids(tables[name]).equals(_ids(tables[first])):
             raise ValueError(
                 f"{at}{first} ({tables[first].num_rows} rows) and {name} ({tables[name].num_rows} rows) hold different "
                 f"documents: build {name} again"
@@ -53,6 +53,10 @@ def join_aligned(tables: Mapping[str, pa.Table], where: str = "") -> pl.DataFram
     columns = {"id": tables[first]["id"]}
     columns |= {called[name, c]: table[c] for name, table in tables.items() for c in table.column_names if c != "id"}
     return to_polars(pa.table(columns))
+
+
+def _ids(table: pa.Table) -> pa.ChunkedArray:
+    return table["id"].cast(pa.string())  # a table that Polars made has large_string
 
 
 def to_polars(table: pa.Table) -> pl.DataFrame:

@@ -18,6 +18,11 @@ def test_aligned_tables_stand_side_by_side_with_one_id() -> None:
     assert frame.to_dict(as_series=False) == {"id": ["x", "y"], "n": [1, 2], "s": [3, 4]}
 
 
+def test_ids_are_compared_as_text_however_they_are_stored() -> None:
+    other = pa.table({"id": pa.array(["x", "y"], pa.large_string()), "s": [3, 4]})
+    assert join_aligned({"documents": pa.table({"id": ["x", "y"]}), "signals": other})["s"].to_list() == [3, 4]
+
+
 def test_a_column_of_two_tables_is_called_after_its_table() -> None:
     one, two = pa.table({"id": ["x"], "label": ["good"], "p": [1.0]}), pa.table({"id": ["x"], "label": ["news"]})
     assert join_aligned({"labels/quality": one}).columns == ["id", "label", "p"]
