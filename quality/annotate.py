@@ -19,7 +19,9 @@ from quality import registry
 class AnnotateParams(Params):
     """What `annotate` measures."""
 
-    signals: Literal["all"] | tuple[str, ...] = Field(default="all", description="Names of quality signals, or `all`.")
+    signals: Literal["all"] | tuple[str, ...] = Field(
+        default="all", description="Names of quality signals, or `all`; [] leaves `signals` alone."
+    )
     minhash: MinHashParams = Field(default_factory=MinHashParams, description="How documents are signed.")
 
     @field_validator("signals")
@@ -39,11 +41,15 @@ class Annotate(PartitionStage):
     inputs = ("documents",)
     outputs = ("signals", "minhash")
 
+    def output_tables(self) -> tuple[str, ...]:
+        return self.outputs if self.params.signals else ("minhash",)
+
     def run(self, partition: str, tables: Mapping[str, pa.Table]) -> StageResult:
         documents = tables["documents"]
         signals, minhash = annotate(documents, registry.select(self.params.signals), MinHash(self.params.minhash))
         metrics = {"unsigned_documents": minhash["signature"].null_count}
-        return StageResult(documents.num_rows, {"signals": signals, "minhash": minhash}, metrics=metrics)
+        written = {"signals": signals, "minhash": minhash}
+        return StageResult(documents.num_rows, {t: written[t] for t in self.output_tables()}, metrics=metrics)
 
 
 def annotate(

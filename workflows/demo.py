@@ -13,6 +13,8 @@ from workflows.build import build
 from workflows.recipe import Recipe, load_recipe
 
 RECIPE = "demo.yaml"
+WARC_FILES = 4
+"""As many as the recipe has shards."""
 
 
 def run(folder: str, pages: int, engine: str) -> None:
@@ -40,9 +42,12 @@ def demo_recipe(folder: Path, engine: str = "ray") -> Recipe:
 
 
 def _crawl(folder: Path, pages: int) -> int:
-    from workflows.pydoc_site import crawl_pydoc
+    from workflows.pydoc_site import crawl_documentation
 
-    return crawl_pydoc(folder, pages)
+    click.echo("Crawling the documentation server of this Python ...", err=True)
+    report = crawl_documentation(folder, pages, files=WARC_FILES)
+    click.echo(f"crawl: {report.told()}", err=True)
+    return report.pages
 
 
 def _tell(recipe: Recipe, receipts: dict[str, list[Receipt]], pages: int, seconds: float) -> None:

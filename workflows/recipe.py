@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from labelers.stages import FitLabels, Label, LabelParams, Vote
 from pipeline.deduplicate import Cluster, Deduplicate, DeduplicateParams
 from pipeline.ingest import Ingest, IngestParams
+from pipeline.ingest_redpajama import IngestRedPajama, IngestRedPajamaParams
 from pipeline.language_models import LanguageModels, LanguageModelsParams
 from pipeline.mine import Mine, MineParams
 from pipeline.mix import Mix, MixParams, Plan
 from pipeline.paragraphs import Paragraphs
-from pipeline.sources.redpajama import IngestRedPajama, RedPajamaParams
 from pipeline.stage import Params, Stage
 from pipeline.tokenize import TokenizeParams
 from pipeline.tokenize import stages as tokenize_stages
@@ -46,7 +46,10 @@ class Recipe(Params):
     corpus: str = Field(description="Folder or URL of the corpus: local, `s3://`, `gs://`, or what fsspec opens.")
     engine: EngineParams = Field(EngineParams(), description="Where the stages run.")
     keep_rejects: bool = Field(False, description="Write dropped records, with their reasons, to `rejects/`.")
-    ingest: Annotated[IngestParams | RedPajamaParams, Field(description="Sources to documents.")]
+    ingest: IngestParams | None = Field(None, description="Sources to documents.")
+    ingest_redpajama: IngestRedPajamaParams | None = Field(
+        None, description="RedPajama-V2 as published, its signals too, instead of `ingest` and `mine`."
+    )
     language_models: LanguageModelsParams | None = Field(None, description="Language models trained on the corpus itself.")
     mine: MineParams | None = Field(None, description="Paragraph dedup, language, perplexity, bucket.")
     annotate: AnnotateParams | None = Field(None, description="Quality signals and MinHash signatures.")
@@ -58,13 +61,25 @@ class Recipe(Params):
     evaluate: EvaluateParams | None = Field(None, description="Perplexity on held-out documents, and samples.")
     report: ReportParams | None = Field(None, description="The HTML report.")
 
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Recipe:
+        if (self.ingest is None) == (self.ingest_redpajama is None):
+            raise ValueError("give either ingest, or ingest_redpajama")
+        if self.ingest_redpajama and (self.mine or self.language_models):
+            raise ValueError("ingest_redpajama brings documents that are mined already: leave mine and language_models out")
+        if self.ingest_redpajama and self.annotate and self.annotate.signals != ():
+            raise ValueError("ingest_redpajama brings its signals: set annotate.signals to [] to add signatures only")
+        if self.ingest and not self.mine and (self.annotate or self.deduplicate or self.label or self.mix):
+            raise ValueError("the stages after ingest work on mined documents: add a mine section")
+        return self
+
     def stages(self) -> list[Stage]:
         """The stages of the corpus, in order (training and report come after them)."""
         stages: list[Stage] = []
-        if isinstance(self.ingest, RedPajamaParams):
-            stages.append(IngestRedPajama(self.ingest))
-        else:
+        if self.ingest:
             stages.append(Ingest(self.ingest))
+        if self.ingest_redpajama:
+            stages.append(IngestRedPajama(self.ingest_redpajama))
         if self.mine and self.mine.paragraphs:
             stages.append(Paragraphs(self.mine.paragraphs))
         if self.language_models:

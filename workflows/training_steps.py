@@ -107,7 +107,7 @@ def train_step(recipe: Recipe, engine: Engine) -> Receipt:
         if recipe.train.workers:
             from training.ray import train_on_ray
 
-            result = train_on_ray(config, recipe.train.workers)
+            result = train_on_ray(config, recipe.train.workers, gpu=config.device == "cuda")
         else:
             from training import train
 

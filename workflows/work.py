@@ -44,9 +44,11 @@ class Failure:
     traceback: str
 
     def raise_(self) -> None:
-        """ValueError for what a user can mend, else RuntimeError with the worker's traceback."""
+        """ValueError for what a user can mend, else RuntimeError; the worker's traceback is a note (`--debug` shows it)."""
         told = f"{self.stage} failed on {self.partition}: {self.message}"
-        raise ValueError(told) if self.user_error else RuntimeError(f"{told}\n{self.traceback}")
+        error = ValueError(told) if self.user_error else RuntimeError(told)
+        error.add_note(self.traceback)
+        raise error
 
 
 @dataclass
