@@ -107,18 +107,18 @@ def _normalise(
     grams: dict[int, Spill] = {}
     backoffs: dict[int, Spill] = {}
     for n, spill in counts.higher.items():
-        grams[n] = Spill(folder / f"grams{n}", spill.partitions)
-        backoffs[n - 1] = Spill(folder / f"backoffs{n - 1}", spill.partitions if n > 2 else 1)
+        grams[n] = Spill(folder / f"grams{n}", spill.partitions, words(n)[-2:])
+        backoffs[n - 1] = Spill(folder / f"backoffs{n - 1}", spill.partitions if n > 2 else 1, words(n - 1)[-2:])
         context = words(n - 1)
         for partition in range(spill.partitions):
             rows = spill.read(partition)
             if rows is None:
                 continue
             sums = rows.group_by(context).agg(_sums()).with_columns(gamma=_gamma(used[n]))
-            backoffs[n - 1].append(sums.select(*context, backoff="gamma"), context[-2:])
+            backoffs[n - 1].append(sums.select(*context, backoff="gamma"))
             kept = rows.filter("kept").join(sums.select(*context, "denominator", "gamma"), on=context)
             alpha = (pl.col("count") - _discount(used[n])) / pl.col("denominator")
-            grams[n].append(kept.select(*words(n), alpha.alias("alpha"), "gamma"), words(n)[-2:])
+            grams[n].append(kept.select(*words(n), alpha.alias("alpha"), "gamma"))
         spill.clear()
     return grams, backoffs
 

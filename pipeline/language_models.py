@@ -34,15 +34,19 @@ class LanguageModelsParams(LanguageModelParams):
     """Language models of the corpus: which languages, and from how much of its text."""
 
     languages: tuple[str, ...] = Field(min_length=1, description="Languages to train a model for.")
-    language: LanguageParams = Field(LanguageParams(), description="How languages are identified; as in `mine`.")
-    sample_documents: int = Field(200_000, gt=0, description="Most documents of a language that are sampled.")
-    sample_characters: int = Field(100_000_000, gt=0, description="Characters of a language at which the sample is full.")
-    document_characters: int = Field(100_000, gt=0, description="Characters that a document has in the sample at most.")
+    language: LanguageParams = Field(default=LanguageParams(), description="How languages are identified; as in `mine`.")
+    sample_documents: int = Field(default=200_000, gt=0, description="Most documents of a language that are sampled.")
+    sample_characters: int = Field(
+        default=100_000_000, gt=0, description="Characters of a language at which the sample is full."
+    )
+    document_characters: int = Field(default=100_000, gt=0, description="Characters that a document has in the sample at most.")
     minimum_characters: int = Field(
-        100_000, ge=0, description="A language whose sample is shorter gets no model: its documents go into the bucket `all`."
+        default=100_000,
+        ge=0,
+        description="A language whose sample is shorter gets no model: its documents go into the bucket `all`.",
     )
     remove_repeated_lines: bool = Field(
-        True, description="Leave out lines that more than one sampled document has, as `mine` will have removed them."
+        default=True, description="Leave out lines that more than one sampled document has, as `mine` will have removed them."
     )
 
 

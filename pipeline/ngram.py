@@ -15,7 +15,7 @@ from pipeline.spill import Spill
 UNKNOWN, BEGIN, END = 0, 1, 2
 """Word ids of <unk>, <s> and </s>; the same as SentencePiece's."""
 CHUNK_TOKENS = 1 << 21
-PARTITIONS = 64  # once the text is longer than one chunk; 1 GB of text makes some 4 million rows in each
+PARTITIONS = 64  # of spilled counts; 1 GB of text makes some 4 million rows in each
 
 
 def words(order: int) -> list[str]:
@@ -67,20 +67,18 @@ def count_ngrams(
     n-grams that occur that often or less leave the model. folder: for spilled counts, some 100 bytes per token.
     """
     thresholds = prune_thresholds(prune, order)
-    spill: Spill | None = None
+    spill = Spill(folder / "counts", partitions or PARTITIONS, words(order)[-2:])
     tokens = 0
-    chunks = _chunks(sentences, chunk_tokens)
-    first = next(chunks, None)
-    second = next(chunks, None) if first is not None else None
-    for chunk in _chain(first, second, chunks):
-        if spill is None:
-            spill = Spill(folder / "counts", partitions or (1 if second is None else PARTITIONS))
+    for chunk in _chunks(sentences, chunk_tokens):
         windows = _windows(chunk, order)
         tokens += windows.height
-        spill.append(windows.group_by(words(order)).agg(count=pl.len().cast(pl.UInt64)), words(order)[-2:])
-    if spill is None:
+        spill.append(windows.group_by(words(order)).agg(count=pl.len().cast(pl.UInt64)))
+    if not tokens:
         raise ValueError("there is no text to count n-grams in")
-    return _adjust(spill, order, thresholds, folder, tokens)
+    needed = partitions or 1  # no more than the text needs, now that its length is known
+    while not partitions and needed < PARTITIONS and needed * CHUNK_TOKENS < tokens:
+        needed *= 2
+    return _adjust(spill, needed, order, thresholds, folder, tokens)
 
 
 def prune_thresholds(prune: Sequence[int], order: int) -> tuple[int, ...]:
@@ -90,11 +88,6 @@ def prune_thresholds(prune: Sequence[int], order: int) -> tuple[int, ...]:
         told = " ".join(map(str, given))
         raise ValueError(f"prune {told}: give at most {order} thresholds that never fall, the first 0 (words are not pruned)")
     return given + (given[-1],) * (order - len(given))
-
-
-def _chain(first: object, second: object, rest: Iterator[list[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-    yield from (chunk for chunk in (first, second) if isinstance(chunk, list))
-    yield from rest
 
 
 def _chunks(sentences: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
@@ -118,12 +111,12 @@ def _windows(sentences: list[np.ndarray], order: int) -> pl.DataFrame:
     return pl.DataFrame({w: flat[ends - (order - 1 - i)] for i, w in enumerate(words(order))})
 
 
-def _adjust(spill: Spill, order: int, thresholds: Sequence[int], folder: Path, tokens: int) -> AdjustedCounts:
-    higher = {n: Spill(folder / f"adjusted{n}", spill.partitions) for n in range(2, order + 1)}
+def _adjust(spill: Spill, partitions: int, order: int, thresholds: Sequence[int], folder: Path, tokens: int) -> AdjustedCounts:
+    higher = {n: Spill(folder / f"adjusted{n}", partitions, words(n - 1)) for n in range(2, order + 1)}
     statistics = {n: OrderStatistics() for n in range(1, order + 1)}
     unigrams = []
-    for partition in range(spill.partitions):
-        read = spill.read(partition)
+    for partition in range(partitions):
+        read = spill.read(partition, partitions)
         if read is None:
             continue
         padded = read.group_by(words(order)).agg(pl.col("count").sum())
@@ -134,7 +127,7 @@ def _adjust(spill: Spill, order: int, thresholds: Sequence[int], folder: Path, t
                 level = pl.concat([_suffixes(level, n + 1), _beginnings(padded, order, n)])
             level = level.with_columns(kept=pl.col("occurrences") > thresholds[n - 1])
             statistics[n].add(level)
-            higher[n].append(level.select(*words(n), "count", "kept"), words(n - 1))
+            higher[n].append(level.select(*words(n), "count", "kept"))
         unigrams.append(_suffixes(level, 2))
     spill.clear()
     told = pl.concat(unigrams).group_by("w1").agg(pl.col("count").sum()).sort("w1").with_columns(kept=pl.lit(True))

@@ -36,15 +36,16 @@ class PerplexityParams(Params):
         "publishes them and `menagerie models train-lm` writes them; or `corpus`: those of the stage `language-models`."
     )
     languages: tuple[str, ...] = Field(
-        (), description="Languages to score; others get no perplexity and the bucket `all`. Empty: all that the folder holds."
+        default=(),
+        description="Languages to score; others get no perplexity and the bucket `all`. Empty: all that the folder holds.",
     )
     cutoffs: Literal["ccnet", "models"] | dict[str, Cutoffs] = Field(
-        "models",
+        default="models",
         description="`models`: percentiles from `cutoffs.json` or `cutoffs.csv` beside the models; `ccnet`: CCNet's own table "
         "(for its published models); or a perplexity pair [head, middle] per language.",
     )
     percentiles: Cutoffs = Field(
-        CCNET_PERCENTILES, description="Percentiles that end head and middle; where `cutoffs` is not a mapping."
+        default=CCNET_PERCENTILES, description="Percentiles that end head and middle; where `cutoffs` is not a mapping."
     )
 
     @model_validator(mode="after")

@@ -30,26 +30,30 @@ class LanguageModelParams(Params):
     """How a language's SentencePiece model and n-gram model are trained."""
 
     vocabulary_size: int = Field(
-        65536, gt=0, description="SentencePiece pieces (CCNet: 65536); fewer where the text has fewer."
+        default=65536, gt=0, description="SentencePiece pieces (CCNet: 65536); fewer where the text has fewer."
     )
-    character_coverage: float = Field(0.9995, gt=0, le=1, description="Share of the text's characters that pieces cover.")
+    character_coverage: float = Field(
+        default=0.9995, gt=0, le=1, description="Share of the text's characters that pieces cover."
+    )
     tokenizer_characters: int = Field(
-        10_000_000, gt=0, description="Characters of text that the SentencePiece model is trained on; a sample by hash if less."
+        default=10_000_000,
+        gt=0,
+        description="Characters of text that the SentencePiece model is trained on; a sample by hash if less.",
     )
-    order: int = Field(5, ge=2, le=6, description="Words of an n-gram, the predicted one included (CCNet: 5).")
+    order: int = Field(default=5, ge=2, le=6, description="Words of an n-gram, the predicted one included (CCNet: 5).")
     prune: tuple[int, ...] = Field(
-        (),
+        default=(),
         description="As lmplz --prune: per order, n-grams that occur this often or less leave the model; the first is 0, the "
         "last holds for higher orders. [0, 0, 1] drops trigrams and longer ones seen once. Empty: keep all.",
     )
     held_out: float = Field(
-        0.1, gt=0, lt=1, description="Share of documents that are not trained on, but scored to find the cutoffs."
+        default=0.1, gt=0, lt=1, description="Share of documents that are not trained on, but scored to find the cutoffs."
     )
-    held_out_documents: int = Field(10_000, gt=0, description="Most documents scored for the cutoffs.")
+    held_out_documents: int = Field(default=10_000, gt=0, description="Most documents scored for the cutoffs.")
     percentiles: tuple[float, float] = Field(
-        CCNET_PERCENTILES, description="Percentiles of held-out perplexity that end head and middle."
+        default=CCNET_PERCENTILES, description="Percentiles of held-out perplexity that end head and middle."
     )
-    seed: int = Field(0, ge=0, description="Decides which documents are held out and which are sampled.")
+    seed: int = Field(default=0, ge=0, description="Decides which documents are held out and which are sampled.")
 
 
 @dataclass(frozen=True)
