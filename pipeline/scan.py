@@ -58,8 +58,13 @@ def _zip(
     needed = [name for name in names if columns[name]] or [names[0]]
     columns[needed[0]] = columns[needed[0]] or ["id"]  # the row count must come from somewhere
     paths = [corpus.path(name, partition) for name in needed]
-    files = [pq.ParquetFile(corpus.storage.open(path), page_checksum_verification=True) for path in paths]
+    files: list[pq.ParquetFile] = []
     try:
+        for name, path in zip(needed, paths, strict=True):
+            try:
+                files.append(pq.ParquetFile(corpus.storage.open(path), page_checksum_verification=True))
+            except (pa.ArrowException, OSError) as error:
+                raise corpus.damaged(path, name, error) from error
         groups = {file.num_row_groups for file in files}
         assert len(groups) == 1, "aligned tables are written with one row group size"
         for group in range(groups.pop()):
