@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.corpus import Corpus
 from pipeline.receipt import Output, Receipt
-from pipeline.sources.jsonl import JsonlSource
+from pipeline.sources.jsonl import JsonlParams, JsonlSource
 from pipeline.sources.parquet import ParquetSource
 from pipeline.storage import Storage, join_url
 from pipeline.tables import identify
@@ -151,3 +151,17 @@ def test_sources_read_from_a_bucket(url: str) -> None:
     storage.write("in/b.parquet", sink.getvalue())
     rows = [*JsonlSource().read(join_url(url, "in/a.jsonl")), *ParquetSource().read(join_url(url, "in/b.parquet"))]
     assert [(row.record_id, getattr(row, "text", None)) for row in rows] == [("a/0", "one"), ("a/1", "two"), ("b/0", "three")]
+
+
+def test_the_endpoint_may_come_from_the_environment(url: str, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Corpus(url).write("documents", EN, table(EN, 3))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{endpoint}")
+    plain = Corpus(url.split("?")[0])
+    assert plain.read("documents", EN).num_rows == 3
+    Storage(plain.url).write("in/a.jsonl", b'{"text": "one"}\n')
+    params = JsonlParams(paths=(f"{plain.url}/in/*.jsonl",))
+    (file,) = params.files()
+    before = params.identity(file)
+    assert file == f"{plain.url}/in/a.jsonl" and before == params.identity(file)
+    Storage(plain.url).write("in/a.jsonl", b'{"text": "one more"}\n')
+    assert params.identity(file) != before
