@@ -63,9 +63,9 @@ class ModelConfig(_Strict):
         _positive(self, "layers", "d_model", "heads", "rope_theta", "norm_eps")
         _not_negative(self, "vocabulary", "kv_heads", "d_ff")
         if self.d_model % self.heads or (self.d_model // self.heads) % 2:
-            raise ValueError(f"model: d_model {self.d_model} over {self.heads} heads is no even width; change one of them")
+            raise ValueError(f"d_model {self.d_model} over {self.heads} heads is no even width; change one of them")
         if self.kv_heads and self.heads % self.kv_heads:
-            raise ValueError(f"model: {self.heads} query heads cannot share {self.kv_heads} kv_heads evenly")
+            raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} kv_heads evenly")
 
     @property
     def head_dim(self) -> int:
@@ -95,7 +95,7 @@ class OptimizerConfig(_Strict):
         _positive(self, "lr", "eps")
         _not_negative(self, "weight_decay", "clip")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"optimizer: betas {self.betas} must lie in [0, 1)")
+            raise ValueError(f"betas {self.betas} must lie in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class ScheduleConfig(_Strict):
         _not_negative(self, "warmup")
         for name in ("decay", "floor"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"schedule: {name} is {getattr(self, name)}, must lie in [0, 1]")
+                raise ValueError(f"{name} is {getattr(self, name)}, must lie in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -149,21 +149,19 @@ class DataConfig(_Strict):
     def __post_init__(self) -> None:
         _positive(self, "seq_len", "batch")
         if not self.components:
-            raise ValueError("data.components is empty: name at least one component and its manifest")
+            raise ValueError("components is empty: name at least one component and its manifest")
         if not any(c.weight > 0 for c in self.components.values()):
-            raise ValueError("data.components: every weight is 0; at least one must be positive")
+            raise ValueError("components: every weight is 0; at least one must be positive")
         previous = 0
         for step, weights in self.schedule:
             if step <= previous:
-                raise ValueError(f"data.schedule: step {step} must come after step {previous}; sort the schedule")
+                raise ValueError(f"schedule: step {step} must come after step {previous}; sort the schedule")
             previous = step
             unknown = sorted(set(weights) - set(self.components))
             if unknown:
-                raise ValueError(
-                    f"data.schedule at step {step} names {unknown}, not among the components {sorted(self.components)}"
-                )
+                raise ValueError(f"schedule at step {step} names {', '.join(unknown)}, no components of this mixture")
             if any(w < 0 for w in weights.values()) or not any(w > 0 for w in weights.values()):
-                raise ValueError(f"data.schedule at step {step}: weights must not be negative, and one must be positive")
+                raise ValueError(f"schedule at step {step}: weights must not be negative, and one must be positive")
 
     @property
     def tokens_per_step(self) -> int:

@@ -60,13 +60,13 @@ class MixtureLoader:
 
     def __init__(self, config: DataConfig, steps: int) -> None:
         self.config = config
-        self.names = list(config.components)
-        self.shards = {name: TokenShards(component.manifest) for name, component in config.components.items()}
+        self.names = sorted(config.components)  # the order in which a file names them decides nothing
+        self.shards = {name: TokenShards(config.components[name].manifest) for name in self.names}
         self.eos = int(self._agreed("eos", {name: s.eos for name, s in self.shards.items()}))
         self.vocabulary = int(self._agreed("vocabulary", {name: s.manifest.vocabulary for name, s in self.shards.items()}))
         self.tokenizer_sha256 = self._agreed("tokenizer", {n: s.manifest.tokenizer_sha256 for n, s in self.shards.items()})
         self.windows = {name: len(s) // config.seq_len for name, s in self.shards.items()}
-        weights = {name: component.weight for name, component in config.components.items()}
+        weights = {name: config.components[name].weight for name in self.names}
         changes = [(step * config.batch, changed) for step, changed in config.schedule]
         self.mixture = Mixture([(0, weights), *changes])
         self._check_epochs(steps)

@@ -63,10 +63,10 @@ class TrainState:
         saved = checkpoints.load(latest, self.model, self.optimizer)
         run.check_data(saved["data"])
         loader.resume(latest, saved["consumed"])
-        self.step, self.meter = latest, Meter.from_dict(saved["meter"])
+        self.step, self.meter = latest, Meter.from_dict(saved["meter"], loader.names)
 
     def save(self, checkpoints: Checkpoints, loader: MixtureLoader, run: RunFolder) -> None:
-        plain = {"consumed": loader.consumed(self.step), "meter": self.meter.to_dict(), "data": run.data}
+        plain = {"consumed": loader.consumed(self.step), "meter": self.meter.to_dict(loader.names), "data": run.data}
         checkpoints.save(self.step, self.model, self.optimizer, plain)
 
 

@@ -55,14 +55,17 @@ class Meter:
             "grad_norm_max": self.norm,
         }
 
-    def to_dict(self) -> dict[str, Any]:
-        values = {"steps": self.steps, "norm": self.norm, "last_norm": self.last_norm}
-        return {"losses": self.losses.tolist(), "tokens": self.tokens.tolist(), **values}
+    def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        sums = {name: dict(zip(names, getattr(self, name).tolist(), strict=True)) for name in ("losses", "tokens")}
+        return {**sums, "steps": self.steps, "norm": self.norm, "last_norm": self.last_norm}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Meter:
-        tensors = {name: torch.tensor(values[name], dtype=torch.float64) for name in ("losses", "tokens")}
-        return cls(**{**values, **tensors})
+    def from_dict(cls, values: dict[str, Any], names: Sequence[str]) -> Meter:
+        """The meter that `to_dict` described; components that came since have read nothing."""
+        sums = {
+            name: torch.tensor([values[name].get(n, 0.0) for n in names], dtype=torch.float64) for name in ("losses", "tokens")
+        }
+        return cls(**{**values, **sums})
 
 
 @dataclass

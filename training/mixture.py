@@ -80,7 +80,8 @@ class Mixture:
         near = all(abs(c * _UNIT - t) < _UNIT for c, t in zip(values, self._target_units(sequences), strict=True))
         if sum(values) != sequences or not near or set(counts) - set(self.names):
             raise ValueError(
-                f"{dict(counts)} are no counts of this mixture after {sequences} sequences: the weights were others"
+                f"{dict(counts)} cannot be this mixture's counts after {sequences} sequences: keep the weights of the steps "
+                "that are done, and put new ones into the schedule"
             )
         self._insert(sequences, values)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,15 @@ def train_on_ray(config: RunConfig, workers: int, gpu: bool = False, failures: i
     config = with_absolute_paths(config, Path.cwd())  # workers start in another folder
     folder = Path(config.folder)
     # Ray keeps its own account below the run; a new attempt needs a new name, and resuming is the checkpoints' business.
-    attempt = hashlib.sha256(f"{sorted(folder.glob('ray/*'))}".encode()).hexdigest()[:12]
+    attempts = len(list((folder / "ray").glob("attempt-*")))
     trainer = TorchTrainer(
         _train_in_worker,
         train_loop_config=config.to_dict(),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
         run_config=RayRunConfig(
-            name=attempt, storage_path=str(folder / "ray"), failure_config=FailureConfig(max_failures=failures)
+            name=f"attempt-{attempts:03d}",
+            storage_path=str(folder / "ray"),
+            failure_config=FailureConfig(max_failures=failures),
         ),
     )
     result = trainer.fit()

@@ -67,10 +67,10 @@ def random_documents(seed: int, count: int, longest: int = 40, high: int = 256) 
     return [rng.integers(0, high, rng.integers(0, longest)).tolist() for _ in range(count)]
 
 
-def tiny_run(folder: Path, components: dict[str, Any], **changes: Any) -> RunConfig:
+def tiny_run(place: Path, components: dict[str, Any], **changes: Any) -> RunConfig:
     """A run of a model small enough for a test. changes: settings by dotted name, `__` for the dot."""
     values: dict[str, Any] = {
-        "folder": str(folder / "run"),
+        "folder": str(place / "run"),
         "steps": 12,
         "data": {"components": components, "seq_len": 32, "batch": 4, "seed": 1},
         "model": {"layers": 2, "d_model": 32, "heads": 4, "kv_heads": 2},
@@ -81,10 +81,10 @@ def tiny_run(folder: Path, components: dict[str, Any], **changes: Any) -> RunCon
     }
     for name, value in changes.items():
         *path, last = name.split("__")
-        place = values
+        within = values
         for step in path:
-            place = place.setdefault(step, {})
-        place[last] = value
+            within = within.setdefault(step, {})
+        within[last] = value
     return RunConfig.from_dict(values)
 
 
