@@ -71,7 +71,7 @@ class Downloader:
             names.append("index")
         if parts.query:
             names[-1] += "-" + hashlib.sha1(parts.query.encode()).hexdigest()[:16]
-        return Path(self.cache).expanduser().joinpath(parts.netloc.replace(":", "_"), *names)
+        return Path(self.cache).expanduser().joinpath(_host(url), *names)
 
     def fetch(self, url: str) -> Path:
         """The local copy of a URL, complete. It is downloaded once, and from where an earlier attempt ended.
@@ -185,7 +185,7 @@ class Downloader:
     @contextmanager
     def _slot(self, url: str) -> Iterator[None]:
         """One of `per_host` places at a host, once the host wants to be asked."""
-        host = urlsplit(url).netloc.replace(":", "_")
+        host = _host(url)
         places = [self._state(f"host-{host}-{place}") for place in range(self.per_host)]
         while True:
             self._wait(host)
@@ -207,11 +207,16 @@ class Downloader:
             time.sleep(min(left, self.backoff_limit))
 
     def _pause(self, url: str, seconds: float) -> None:
-        path = self._state(f"pause-{urlsplit(url).netloc.replace(':', '_')}")
+        path = self._state(f"pause-{_host(url)}")
         until = time.time() + seconds
         path.touch()
         if path.stat().st_mtime < until:
             os.utime(path, (until, until))
+
+
+def _host(url: str) -> str:
+    """Host and port as a file name, without user and password."""
+    return urlsplit(url).netloc.rpartition("@")[2].replace(":", "_")
 
 
 class _ThrottledError(Exception):

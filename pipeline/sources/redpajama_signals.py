@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.sources.jsonl import Row, read_json
 from pipeline.sources.lines import LineLimits
@@ -61,6 +63,8 @@ LINE_START, LINE_END = "line_start", "line_end"
 """Columns with the span of each line, in characters of `raw_content`; the end includes the line feed."""
 DUPLICATE = "is_duplicate"
 """Whether the release lists the document as an exact duplicate of an earlier one; null where the list is missing."""
+
+_NUMERIC = {int, float, type(None)}
 
 
 def published_schema() -> pa.Schema:
@@ -138,37 +142,45 @@ def _columns(signals: Any, unknown: set[str]) -> Iterator[tuple[str, Any]]:
     if not isinstance(signals, Mapping):
         raise TypeError("no signals")
     unknown.update(signals.keys() - set(SIGNALS))
-    spans: list[tuple[int, int]] | None = None
+    spans: tuple[tuple[Any, ...], tuple[Any, ...]] | None = None
     for name in SIGNALS:
         triples = signals.get(name)
         if triples is None:
             continue
         if not is_of_lines(name):
             ((_, _, score),) = triples
-            yield name, _number(score)
+            yield name, _numbers((score,))[0]
             continue
         if len(triples) == 1 and triples[0][2] is None:  # a text without lines has one null for the document
             triples = []
-        told = [(_position(start), _position(end)) for start, end, _ in triples]
-        spans = told if spans is None else spans
-        if told != spans:
+        starts, ends, scores = zip(*triples, strict=True) if triples else ((), (), ())
+        if spans is None:
+            spans = starts, ends
+        elif spans != (starts, ends):
             raise ValueError("signals disagree where lines are")
-        yield name, [_number(score) for _, _, score in triples]
+        yield name, _numbers(scores)
     if spans is not None:
-        yield LINE_START, [start for start, _ in spans]
-        yield LINE_END, [end for _, end in spans]
+        yield LINE_START, _positions(spans[0])
+        yield LINE_END, _positions(spans[1])
 
 
-def _number(score: Any) -> float | None:
-    if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
+def _numbers(scores: tuple[Any, ...]) -> Sequence[float | None] | NDArray[np.float64]:
+    """Scores as floats; an array, which is small, where none is null."""
+    kinds = set(map(type, scores))
+    if not kinds <= _NUMERIC:
         raise TypeError("a score is no number")
-    return None if score is None else float(score)
+    if type(None) in kinds:
+        return [None if score is None else float(score) for score in scores]
+    return np.array(scores, np.float64)
 
 
-def _position(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or not 0 <= value < 1 << 53:
+def _positions(values: tuple[Any, ...]) -> NDArray[np.int64]:
+    if not set(map(type, values)) <= {int, float}:
         raise TypeError("a position is no number")
-    return int(value)
+    positions = np.array(values, np.float64)
+    if not np.all((positions >= 0) & (positions < 1 << 53) & (positions == np.floor(positions))):
+        raise ValueError("a position is no place in a text")
+    return positions.astype(np.int64)
 
 
 def to_table(ids: Sequence[str], rows: Sequence[SignalRow | None], duplicates: Sequence[bool | None]) -> pa.Table:
