@@ -73,7 +73,7 @@ def main(method: str, main_content: str, seconds: str, memory: str) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     logging.disable(logging.CRITICAL)
-    pages = os.fdopen(0, "rb", buffering=1 << 20)
+    pages = os.fdopen(0, "rb", buffering=1 << 16)
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not become an answer
     extract(b"<title>a</title><p>warm up", "utf-8", "html", how)  # imports are not the first page's fault

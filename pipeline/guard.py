@@ -21,13 +21,16 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from pipeline.extract import Extraction, Failure, Form, Text, extract
 from pipeline.extraction_worker import decode_answer, encode_page
 
-_AHEAD_BYTES = 8 << 20  # pages sent and not answered
+_AHEAD_BYTES = 2 << 20  # pages sent and not answered
 _AHEAD_ITEMS = 512
+_TURN_BYTES = 1 << 18  # to be sent, before it is tried
+_PARTS = 64  # of the frames sent in one call
 _PIPE = 1 << 20
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, Linux
 _WALL_FACTOR, _WALL_LEAST = 20.0, 60.0
@@ -68,6 +71,7 @@ class Guard:
         self._waiting: deque[_Entry] = deque()  # sent and not answered; the first is being worked on
         self._ahead = 0  # bytes of pages in _waiting
         self._out: deque[memoryview] = deque()
+        self._unsent = 0  # bytes in _out, about
         self._in = bytearray()
         self._ready = False
         self._since = 0.0  # when the first page in _waiting became the first
@@ -88,7 +92,8 @@ class Guard:
                 self._entries.append(entry)
                 if isinstance(item, Job):
                     self._send(entry, item)
-                    self._pump(0.0)
+                    if self._unsent > _TURN_BYTES:
+                        self._pump(0.0)
                 yield from self._finished()
                 while self._ahead > _AHEAD_BYTES or len(self._entries) > _AHEAD_ITEMS:
                     self._pump(None)
@@ -132,6 +137,7 @@ class Guard:
         self._waiting.append(entry)
         self._ahead += len(job.content)
         self._out.extend(memoryview(part) for part in encode_page(job.content, job.charset, job.form))
+        self._unsent += len(job.content)
 
     def _answer(self, answer: Text | Failure) -> None:
         entry = self._waiting.popleft()
@@ -157,13 +163,7 @@ class Guard:
             return
         if sink in events:
             with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a broken pipe shows when reading, too
-                while self._out:
-                    part = self._out[0]
-                    written = os.write(sink, part)
-                    if written < len(part):
-                        self._out[0] = part[written:]
-                        break
-                    self._out.popleft()
+                self._written(os.writev(sink, list(islice(self._out, _PARTS))))
         if source in events:
             with contextlib.suppress(BlockingIOError):
                 data = os.read(source, _PIPE)
@@ -175,6 +175,15 @@ class Guard:
                     self._since = time.monotonic()
                 if not data:
                     self._replace(None)
+
+    def _written(self, count: int) -> None:
+        self._unsent = max(0, self._unsent - count)
+        while count:
+            part = self._out.popleft()
+            if len(part) > count:
+                self._out.appendleft(part[count:])
+                return
+            count -= len(part)
 
     def _replace(self, verdict: Failure | None) -> None:
         """The process has ended: judge the page that it was at, and give the pages after it to a new one."""
@@ -224,6 +233,7 @@ class Guard:
         self._ready = False
         self._in.clear()
         self._out.clear()
+        self._unsent = 0
         self._since = time.monotonic()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from pipeline.tables import EXCERPT_LENGTH, RAW, REJECTS
 
 _BATCH = 1024  # rows that are Python objects at a time
 _MIB = 1 << 20
+_PLAIN_URL = re.compile(r"https?://([A-Za-z0-9.:-]+)/[!-~]*")  # of which urlsplit would say the same, more slowly
 
 
 class ExtractParams(Params):
@@ -182,8 +184,12 @@ def _long_enough(document: Document, min_length: int) -> Document | Reject:
 
 def source_domain(url: str | None) -> str | None:
     """The network location of a URL, as CCNet takes it: with `www.` and the port."""
+    if url is None:
+        return None
+    if (plain := _PLAIN_URL.fullmatch(url)) is not None:
+        return plain[1]
     try:
-        return urlsplit(url).netloc if url is not None else None
+        return urlsplit(url).netloc
     except ValueError:  # brackets that hold no IPv6 address
         return ""
 

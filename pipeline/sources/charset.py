@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from functools import lru_cache
 
 _MARKS = ((BOM_UTF8, "utf-8"), (BOM_UTF16_LE, "utf-16-le"), (BOM_UTF16_BE, "utf-16-be"))
 
@@ -14,13 +15,12 @@ def decode(content: bytes, stated: str | None) -> str:
     them, latin-1 as windows-1252 (WHATWG Encoding). If the bytes are not valid in that encoding and are in the one that the
     detection finds, it is that; else what is invalid becomes U+FFFD. Never raises.
     """
-    from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+    from resiliparse.parse.encoding import detect_encoding
 
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return content[len(mark) :].decode(encoding, "replace")
-    label = map_encoding_to_html5(stated, fallback_utf8=False) if stated else None
-    encoding = label or detect_encoding(content, from_html_meta=True) or "utf-8"
+    encoding = (_codec(stated) if stated else None) or detect_encoding(content, from_html_meta=True) or "utf-8"
     try:
         return content.decode(encoding)
     except LookupError:
@@ -34,3 +34,10 @@ def decode(content: bytes, stated: str | None) -> str:
         except (LookupError, UnicodeDecodeError):
             pass
     return content.decode(encoding, "replace")
+
+
+@lru_cache(maxsize=1024)
+def _codec(label: str) -> str | None:
+    from resiliparse.parse.encoding import map_encoding_to_html5
+
+    return map_encoding_to_html5(label, fallback_utf8=False)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from dataclasses import dataclass
-
-from pipeline.sources.http import HTTP, split_response, undo_encodings
 
 NEEDS_URI = frozenset({"response", "resource", "request", "revisit", "conversion", "continuation"})
 """Types that must name their target (ISO 28500, WARC-Target-URI)."""
@@ -57,11 +54,12 @@ class Verdict:
     confirmed: bool = False
 
 
-def judge(head: Head, block: bytes, max_body_bytes: int) -> Verdict:
+def judge(head: Head, block: bytes) -> Verdict:
     """What is known of a record whose block has its stated length.
 
-    A stated digest of the block decides. That of the payload counts only beside one of the block: crawlers that state it
-    alone disagree on what it covers. A revisit's are not looked at, since they tell of bytes that it leaves out.
+    A stated digest of the block decides. A payload digest counts only beside one of the block, and not for responses: crawlers
+    disagree on what the payload of a response is, and its bytes are in the block. The digests of a revisit are not looked at,
+    since they tell of bytes that it leaves out.
     """
     if head.uri is None and head.kind in NEEDS_URI:
         return Verdict("no_target_uri", f"a {head.kind} record without WARC-Target-URI")
@@ -70,47 +68,39 @@ def judge(head: Head, block: bytes, max_body_bytes: int) -> Verdict:
     right = digest_is_right(head.block_digest, block)
     if right is False:
         return Verdict("digest_mismatch", f"the block is not that of {head.block_digest}")
-    if head.payload_digest is not None and not _payload_is_right(head, block, max_body_bytes):
-        return Verdict("payload_digest_mismatch", f"the payload is not that of {head.payload_digest}")
+    if head.payload_digest is not None and head.kind != "response":
+        payload = block.partition(b"\r\n\r\n")[2] if head.kind == "request" else block
+        if head.payload_digest != head.block_digest and digest_is_right(head.payload_digest, payload) is False:
+            return Verdict("payload_digest_mismatch", f"the payload is not that of {head.payload_digest}")
     return Verdict(confirmed=right is True)
 
 
-def _payload_is_right(head: Head, block: bytes, max_body_bytes: int) -> bool:
-    """Whether the payload digest is that of the body as stored, without chunks, or decoded; or that of the whole block."""
-    stated = head.payload_digest
-    assert stated is not None
-    if stated == head.block_digest:
-        return True
-    if not (block.startswith(HTTP) or head.kind == "request"):
-        return digest_is_right(stated, block) is not False
-    response = split_response(block)
-    if digest_is_right(stated, response.body) is not False:
-        return True
-    if not response.transfer_encoding and not response.content_encoding:
-        return False
-    for content_encoding in ("", response.content_encoding):
-        response.content_encoding = content_encoding
-        decoded = undo_encodings(response, max_body_bytes)
-        if isinstance(decoded, str) or digest_is_right(stated, decoded):
-            return True  # too large to tell, or right
-    return False
+_ALGORITHMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "sha512": hashlib.sha512, "md5": hashlib.md5}
+_BASE32 = str.maketrans(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567abcdefghijklmnopqrstuvwxyz" + "0189_",
+    "0123456789abcdefghijklmnopqrstuv0123456789abcdefghijklmnop" + "!!!!!",
+)
+"""The digits of base 32 (RFC 4648) to those that int() reads; what is no digit to what is none there either."""
 
 
-def digest_is_right(stated: str, content: bytes | memoryview) -> bool | None:
+def digest_is_right(stated: str, content: bytes) -> bool | None:
     """Whether a labelled digest (`sha1:...`) is that of the content, in base32, base16 or either base64; None if the
     algorithm is not known here, or the value has no length that the algorithm could give."""
     algorithm, _, value = stated.partition(":")
-    algorithm = algorithm.strip().lower().replace("-", "")
-    if algorithm not in ("sha1", "sha256", "sha512", "md5"):
+    new = _ALGORITHMS.get(algorithm.strip().lower().replace("-", ""))
+    if new is None:
         return None
-    digest = hashlib.new(algorithm, content, usedforsecurity=False).digest()
+    digest = new(content, usedforsecurity=False).digest()
     value = value.strip().rstrip("=")
-    size = len(digest)
-    if len(value) == 2 * size:
-        return value.lower() == binascii.hexlify(digest).decode()
-    if len(value) == (8 * size + 4) // 5:
-        return value.upper() == base64.b32encode(digest).decode().rstrip("=")
-    if len(value) == (8 * size + 5) // 6:
+    bits = 8 * len(digest)
+    if len(value) == (bits + 4) // 5:
+        try:
+            return int(value.translate(_BASE32), 32) >> (5 * len(value) - bits) == int.from_bytes(digest, "big")
+        except ValueError:
+            return False
+    if len(value) == 2 * len(digest):
+        return value.lower() == digest.hex()
+    if len(value) == (bits + 5) // 6:
         return value.replace("-", "+").replace("_", "/") == base64.b64encode(digest).decode().rstrip("=")
     return None
 

@@ -65,7 +65,7 @@ def _read_record(window: Window, limits: Limits) -> Record | Damaged:
         window.resume(_NEXT, begin)
         return Damaged("record_cut", f"less than the stated {head.length} bytes", head)
     block = window.peek(head.length, begin)
-    verdict = judge(head, block, limits.max_body_bytes)
+    verdict = judge(head, block)
     if verdict.reason is None and not verdict.confirmed:
         verdict = _unconfirmed(window, begin, stop)
     if verdict.reason in ("digest_mismatch", "length_mismatch", "record_cut"):

@@ -109,7 +109,7 @@ def _checked(raw: WarcRecord, limits: Limits) -> Record | None:
     if isinstance(head, str) or head.length > limits.max_record_bytes or head.length != raw.content_length:
         return None
     block = raw.reader.read()
-    if len(block) != head.length or judge(head, block, limits.max_body_bytes).reason is not None:
+    if len(block) != head.length or judge(head, block).reason is not None:
         return None
     return Record(head, block)
 
