@@ -38,18 +38,28 @@ class CrawlParams(Params):
     """A crawl of the pages of one host below one path."""
 
     start: tuple[str, ...] = Field(min_length=1, description="URLs to begin with, all of one host.")
-    prefix: str | None = Field(None, description="Path that every URL begins with; by default the first start URL's folder.")
-    max_pages: int = Field(1000, gt=0, description="URLs to request at most.")
-    max_bytes: int = Field(10 << 20, ge=1 << 10, description="Bytes of one response; a longer one is cut and says so.")
-    delay: float = Field(1.0, ge=0, description="Seconds between requests; robots.txt may ask for more.")
-    concurrency: int = Field(2, ge=1, le=2, description="Requests under way at a time.")
-    timeout: float = Field(20.0, gt=0, description="Seconds to wait for a byte.")
-    deadline: float = Field(60.0, gt=0, description="Seconds to wait for a whole response.")
-    retries: int = Field(2, ge=0, description="Further tries after a lost connection, or status 429, 500, 502, 503 or 504.")
-    max_wait: float = Field(60.0, ge=0, description="Seconds to wait before a further try; who asks for more is given up.")
-    exclude: tuple[str, ...] = Field((), description="Regular expressions; a URL in which one is found is not requested.")
-    user_agent: str = Field("menagerie/0.1", min_length=1, description="User-Agent; robots.txt is read for its first word.")
-    files: int = Field(1, gt=0, description="WARC files to spread the pages over.")
+    prefix: str | None = Field(
+        default=None, description="Path that every URL begins with; by default the first start URL's folder."
+    )
+    max_pages: int = Field(default=1000, gt=0, description="URLs to request at most.")
+    max_bytes: int = Field(default=10 << 20, ge=1 << 10, description="Bytes of one response; a longer one is cut and says so.")
+    delay: float = Field(default=1.0, ge=0, description="Seconds between requests; robots.txt may ask for more.")
+    concurrency: int = Field(default=2, ge=1, le=2, description="Requests under way at a time.")
+    timeout: float = Field(default=20.0, gt=0, description="Seconds to wait for a byte.")
+    deadline: float = Field(default=60.0, gt=0, description="Seconds to wait for a whole response.")
+    retries: int = Field(
+        default=2, ge=0, description="Further tries after a lost connection, or status 429, 500, 502, 503 or 504."
+    )
+    max_wait: float = Field(
+        default=60.0, ge=0, description="Seconds to wait before a further try; who asks for more is given up."
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(), description="Regular expressions; a URL in which one is found is not requested."
+    )
+    user_agent: str = Field(
+        default="menagerie/0.1", min_length=1, description="User-Agent; robots.txt is read for its first word."
+    )
+    files: int = Field(default=1, gt=0, description="WARC files to spread the pages over.")
 
 
 @dataclass(frozen=True)

@@ -286,13 +286,19 @@ def _memmap(file: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 
 def link_for_datatrove(manifest: str | os.PathLike[str]) -> list[Path]:
-    """Give every shard a second name, `<shard>.ds` (a hard link), which datatrove and nanotron look for. Returns the names."""
+    """Give every shard a second name, `<shard>.ds`, which datatrove and nanotron look for. Returns the names.
+
+    A hard link, or a symbolic one where the filesystem has no hard links.
+    """
     shards = TokenShards(manifest)
     links = []
     for shard in shards.manifest.shards:
         file = shards.path.parent / shard.path
         link = file.with_name(file.name.removesuffix(TOKENS) + ".ds")
         link.unlink(missing_ok=True)
-        os.link(file, link)
+        try:
+            os.link(file, link)
+        except OSError:  # a filesystem without hard links
+            link.symlink_to(file.name)
         links.append(link)
     return links

@@ -27,19 +27,23 @@ _SAMPLE_ORDER = [("id_int", "ascending"), ("id", "ascending")]  # id_int is a ha
 class TokenizerTraining(Params):
     """How a byte-level BPE tokenizer is trained on the documents of a mixture's training split."""
 
-    vocab_size: int = Field(32_768, gt=BYTES, description="Tokens, with the 256 bytes and the end-of-text token.")
-    sample_characters: int = Field(200_000_000, gt=0, description="Characters of documents to learn from, drawn by id hash.")
-    partition_characters: int = Field(4_000_000, gt=0, description="At most this many of them from one partition.")
-    document_characters: int = Field(100_000, gt=0, description="At most this many from the start of one document.")
+    vocab_size: int = Field(default=32_768, gt=BYTES, description="Tokens, with the 256 bytes and the end-of-text token.")
+    sample_characters: int = Field(
+        default=200_000_000, gt=0, description="Characters of documents to learn from, drawn by id hash."
+    )
+    partition_characters: int = Field(default=4_000_000, gt=0, description="At most this many of them from one partition.")
+    document_characters: int = Field(default=100_000, gt=0, description="At most this many from the start of one document.")
 
 
 class TokenizeParams(Params):
     """Token shards of a mixture, with a tokenizer that is given (`tokenizer`) or trained (`train`)."""
 
-    mixture: str = Field("main", pattern=_FILE_NAME.pattern + "$", description="Name of the mixture to tokenize.")
-    tokenizer: str | None = Field(None, description="Path or URL of a tokenizer.json; leave it out to train one.")
-    train: TokenizerTraining | None = Field(None, description="How to train a tokenizer; not together with `tokenizer`.")
-    eos: str | None = Field(None, description="The end-of-text token, if the tokenizer has it under an uncommon name.")
+    mixture: str = Field(default="main", pattern=_FILE_NAME.pattern + "$", description="Name of the mixture to tokenize.")
+    tokenizer: str | None = Field(default=None, description="Path or URL of a tokenizer.json; leave it out to train one.")
+    train: TokenizerTraining | None = Field(
+        default=None, description="How to train a tokenizer; not together with `tokenizer`."
+    )
+    eos: str | None = Field(default=None, description="The end-of-text token, if the tokenizer has it under an uncommon name.")
 
     @model_validator(mode="after")
     def _one_tokenizer(self) -> TokenizeParams:
@@ -50,7 +54,7 @@ class TokenizeParams(Params):
     @property
     def training(self) -> TokenizerTraining | None:
         """The training, by default if no tokenizer is given; None if one is."""
-        return None if self.tokenizer is not None else self.train or TokenizerTraining()  # pyright: ignore[reportCallIssue]
+        return None if self.tokenizer is not None else self.train or TokenizerTraining()
 
     @property
     def location(self) -> str:

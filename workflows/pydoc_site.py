@@ -72,7 +72,7 @@ def documentation_crawl(url: str, pages: int, files: int) -> CrawlParams:
         exclude=EXCLUDE,
         files=files,
         user_agent="menagerie/0.1 (a demonstration on loopback)",
-    )  # pyright: ignore[reportCallIssue]
+    )
 
 
 def crawl_documentation(

@@ -369,4 +369,4 @@ def test_parameters_that_make_no_crawl_are_named(tmp_path: Path, wrong: dict[str
 
 def test_more_than_two_requests_at_a_time_are_refused() -> None:
     with pytest.raises(ValidationError):
-        CrawlParams(start=("http://h/",), concurrency=3)  # pyright: ignore[reportCallIssue]
+        CrawlParams(start=("http://h/",), concurrency=3)
