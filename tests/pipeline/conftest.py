@@ -69,19 +69,21 @@ def _handler(server: CrawlServer) -> type[BaseHTTPRequestHandler]:
                 server.most_at_once = max(server.most_at_once, server.at_once)
                 act = server.script[path].pop(0) if server.script[path] else Act()
                 arrived = time.time()
-            try:
-                time.sleep(act.wait)
-                status = self._answer(path, act)
-            finally:
-                with server.lock:
-                    server.at_once -= 1
+            time.sleep(act.wait)
+            with server.lock:
+                server.at_once -= 1  # before the answer, since the client may ask again before this thread goes on
+            self._answer(path, act, arrived)
+
+        def _note(self, path: str, arrived: float, status: int) -> None:
+            """Before the answer is sent, so that a client that has it finds the request counted."""
             request = Request(path, arrived, status, self.headers.get("Range"), self.headers.get("User-Agent"))
             with server.lock:
                 server.requests.append(request)
 
-        def _answer(self, path: str, act: Act) -> int:
+        def _answer(self, path: str, act: Act, arrived: float) -> None:
             status = act.status or (200 if path in server.files else 404)
             if status != 200:
+                self._note(path, arrived, status)
                 return self._refuse(status, act)
             content = server.files[path]
             etag = f'"{hashlib.md5(content).hexdigest()}"'
@@ -91,8 +93,10 @@ def _handler(server: CrawlServer) -> type[BaseHTTPRequestHandler]:
             if asked and fresh and not act.ignore_range:
                 start = int(asked[1])
                 if start >= len(content):
+                    self._note(path, arrived, 416)
                     return self._refuse(416, act)
                 start, status = start + act.shift, 206
+            self._note(path, arrived, status)
             body = content[start:]
             self.send_response(status)
             if status == 206:
@@ -105,15 +109,13 @@ def _handler(server: CrawlServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body[: act.cut] if act.cut is not None else body)
             if act.cut is not None or act.announce is not None:
                 self.close_connection = True
-            return status
 
-        def _refuse(self, status: int, act: Act) -> int:
+        def _refuse(self, status: int, act: Act) -> None:
             self.send_response(status)
             if act.retry_after is not None:
                 self.send_header("Retry-After", act.retry_after)
             self.send_header("Content-Length", "0")
             self.end_headers()
-            return status
 
     return Handler
 
