@@ -59,7 +59,7 @@ class TokenizeParams(Params):
     @property
     def location(self) -> str:
         """Where tokenizer.json is: as given, or where its training leaves it in the corpus."""
-        return self.tokenizer or f"global/{TrainTokenizer.name}/{self.mixture}/tokenizer.json"
+        return self.tokenizer or f"global/train-tokenizer/{self.mixture}/tokenizer.json"
 
 
 def stages(params: TokenizeParams) -> list[Stage]:
@@ -77,7 +77,10 @@ class TrainTokenizer(GlobalStage):
     """
 
     params: TokenizeParams
-    name = "train-tokenizer"
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"train-tokenizer/{self.params.mixture}"
 
     def input_tables(self) -> tuple[str, ...]:
         return "documents", f"mixture/{self.params.mixture}"
@@ -116,7 +119,7 @@ class TrainTokenizer(GlobalStage):
         content = train_bpe(sample["text"].to_pylist(), self._training().vocab_size, eos)
         characters = int(sample["characters"].to_numpy().sum())
         metrics = {"sample_documents": sample.num_rows, "sample_characters": characters}
-        return GlobalResult({f"{self.params.mixture}/tokenizer.json": content}, metrics)
+        return GlobalResult({"tokenizer.json": content}, metrics)
 
 
 @dataclass
@@ -124,7 +127,10 @@ class Tokenize(PartitionStage):
     """Encodes the selected documents of a partition: one shard per component and split, in document order."""
 
     params: TokenizeParams
-    name = "tokenize"
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"tokenize/{self.params.mixture}"
 
     def __post_init__(self) -> None:
         self._tokenizer: DocumentTokenizer | None = None
@@ -179,7 +185,10 @@ class Manifests(GlobalStage):
     """Lists the shards of each component and split, which is what a trainer opens."""
 
     params: TokenizeParams
-    name = "manifests"
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"manifests/{self.params.mixture}"
 
     def files(self) -> Mapping[str, str]:
         return {"tokenizer": self.params.location}
@@ -196,7 +205,7 @@ class Manifests(GlobalStage):
             raise ValueError(f"mixture {self.params.mixture} selects no document: there are no token shards")
         files: dict[str, pa.Table | bytes] = {}
         if self.params.tokenizer is not None:  # the shards travel with their tokenizer
-            files[f"{self.params.mixture}/tokenizer.json"] = _read(self.params.tokenizer)
+            files["tokenizer.json"] = _read(self.params.tokenizer)
         metrics: dict[str, int] = {}
         for (component, split), members in _grouped(rows):
             manifest = self._manifest(component, split, members)
@@ -229,7 +238,7 @@ def shard_folder(mixture: str, component: str, split: str) -> str:
 
 def manifest_path(mixture: str, component: str, split: str) -> str:
     """Where the manifest of a component and split is, below the corpus."""
-    return f"global/{Manifests.name}/{mixture}/{component}/{split}/manifest.json"
+    return f"global/manifests/{mixture}/{component}/{split}/manifest.json"
 
 
 def _numbered(table: pa.Table) -> pa.Table:

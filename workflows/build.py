@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.corpus import Corpus
+from pipeline.mix import Plan, plan_path
+from pipeline.plan import MixturePlan, render_plan
 from pipeline.receipt import Receipt
 from pipeline.stage import Executor, GlobalStage, PartitionStage, Stage
 from workflows.engine import Engine
@@ -47,9 +49,19 @@ def build(recipe: Recipe, until: str | None = None, progress: Progress | None = 
         engine = Engine(corpus, runs, progress, recipe.keep_rejects)
         for stage in stages[: last + 1]:
             receipts[stage.name] = engine.run(stage)
+            _tell(stage, receipts[stage.name], corpus, progress)
         for step in steps[: max(last + 1 - len(stages), 0)]:
             receipts[step] = [_run_step(step, recipe, engine)]
     return receipts
+
+
+def _tell(stage: Stage, receipts: list[Receipt], corpus: Corpus, progress: Progress) -> None:
+    """What a person should see before the next stage: warnings, and a mixture's plan before anything is selected by it."""
+    for receipt in receipts:
+        for warning in receipt.metrics.get("warnings", ()):
+            progress.show(f"warning: {warning}")
+    if isinstance(stage, Plan):
+        progress.show(render_plan(MixturePlan.from_json(corpus.storage.read(plan_path(stage.params.name)))))
 
 
 def _last(names: list[str], until: str) -> int:

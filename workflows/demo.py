@@ -46,7 +46,9 @@ def _crawl(folder: Path, pages: int) -> int:
 
     click.echo("Crawling the documentation server of this Python ...", err=True)
     report = crawl_documentation(folder, pages, files=WARC_FILES)
-    click.echo(f"crawl: {report.told()}", err=True)
+    links = sum(report.skipped.values())
+    told = f"{report.pages} pages, {report.bytes / 1e6:.1f} MB of WARC, {links:,} links not followed, {report.seconds:.0f} s"
+    click.echo(f"crawl: {told}", err=True)
     return report.pages
 
 

@@ -25,6 +25,13 @@ class Progress:
         self._stream = stream or sys.stderr
         self._quiet = quiet
 
+    def show(self, told: object) -> None:
+        """Print a line, or anything else that rich can draw, between two stages."""
+        if not self._quiet:
+            from rich.console import Console
+
+            Console(file=self._stream).print(told)
+
     @contextmanager
     def stage(self, name: str, total: int, done: Sequence[Receipt] = ()) -> Iterator[StageProgress]:
         """Follow one stage: `total` tasks, of which `done` were there already."""
@@ -77,7 +84,7 @@ class StageProgress:
         self.drops.update(receipt.drops)
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, advance=1, told=self._summary())
-        elif self.sink is not None and time.monotonic() - self._told > _LINE_EVERY:
+        elif self.sink is not None and self.finished < self.total and time.monotonic() - self._told > _LINE_EVERY:
             self._told = time.monotonic()
             print(f"{self.name}: {self.finished}/{self.total} {self._summary()}", file=self.sink, flush=True)
 

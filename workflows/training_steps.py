@@ -115,7 +115,7 @@ def train_step(recipe: Recipe, engine: Engine) -> Receipt:
         tokens = config.steps * config.data.tokens_per_step
         metrics = {"run": config.folder, "loss": result.loss, "tokens": tokens, "parameters": result.parameters}
         receipt = Receipt(
-            "train", recipe.train.mixture, mark, tokens, tokens, {},
+            "train", recipe.train.mixture, mark, 0, 0, {},
             _outputs(engine, Path(config.folder)), metrics, 0, round(time.perf_counter() - begun, 3),
         )  # fmt: skip
         engine.corpus.write_receipt(receipt)

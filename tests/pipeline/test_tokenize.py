@@ -112,12 +112,12 @@ def test_shards_hold_exactly_the_selected_documents_under_their_ids(tmp_path: Pa
         for file in shards.manifest.files():
             assert (shards.path.parent / file).is_file()
 
-    for receipt in receipts["tokenize"]:
+    for receipt in receipts["tokenize/main"]:
         assert receipt.conserved
-    by_partition = {r.partition: r for r in receipts["tokenize"]}
+    by_partition = {r.partition: r for r in receipts["tokenize/main"]}
     assert dict(by_partition[PARTITIONS[1]].drops) == {"not_selected": 41}
-    total = sum(v for r in receipts["tokenize"] for k, v in r.metrics.items() if k == "tokens/web/train")
-    assert total == receipts["manifests"][0].metrics["tokens/web/train"]
+    total = sum(v for r in receipts["tokenize/main"] for k, v in r.metrics.items() if k == "tokens/web/train")
+    assert total == receipts["manifests/main"][0].metrics["tokens/web/train"]
 
 
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_another_tokenizer_makes_other_shards_and_a_second_run_none(tmp_path: Pa
     _build(tmp_path, TokenizeParams(train=TRAINING))
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == times
     second = _build(tmp_path, TokenizeParams(train=TokenizerTraining(vocab_size=280)))
-    assert [r.fingerprint for r in first["tokenize"]] != [r.fingerprint for r in second["tokenize"]]
+    assert [r.fingerprint for r in first["tokenize/main"]] != [r.fingerprint for r in second["tokenize/main"]]
     assert TokenShards(tmp_path / manifest_path("main", "web", "train")).manifest.vocabulary <= 280
 
 

@@ -59,9 +59,9 @@ def funnel(stages: Sequence[StageTotals], splits: Mapping[str, int]) -> go.Figur
         colours.append(SERIES[0] if split == "train" else SERIES[1])
         source.append(at), target.append(len(labels) - 1), value.append(count), shade.append("rgba(42,157,143,.20)")
     told = [f"{name} · {_into(i, source, target, value):,}" for i, name in enumerate(labels)]
-    nodes = {"label": told, "color": colours, "pad": 14, "thickness": 14, "line": {"width": 0}}
+    nodes = {"label": told, "color": colours, "pad": 20, "thickness": 14, "line": {"width": 0}}
     links = {"source": source, "target": target, "value": value, "color": shade}
-    return _layout(go.Figure(go.Sankey(node=nodes, link=links, arrangement="snap")), max(380, 30 * len(labels)))
+    return _layout(go.Figure(go.Sankey(node=nodes, link=links, arrangement="snap")), max(380, 36 * len(labels)))
 
 
 def _into(node: int, source: Sequence[int], target: Sequence[int], value: Sequence[int]) -> int:
@@ -78,7 +78,11 @@ def counts(frame: pl.DataFrame, column: str, title: str) -> go.Figure:
     figure.add_bar(y=names, x=frame["documents"].to_list(), orientation="h", name="all", marker_color=EVERYTHING)
     figure.add_bar(y=names, x=frame["selected"].to_list(), orientation="h", name="selected", marker_color=SELECTED)
     figure.update_yaxes(type="category", automargin=True)
-    return _layout(figure, max(220, 90 + 22 * len(names)), barmode="overlay", title={"text": title, "font": {"size": 14}})
+    figure.update_xaxes(title=None)
+    figure = _layout(
+        figure, max(170, 110 + 24 * len(names)), barmode="overlay", title={"text": title, "font": {"size": 14}, "y": 0.99}
+    )
+    return figure.update_layout(margin={"t": 64})
 
 
 def histograms(found: Sequence[Histogram]) -> go.Figure | None:
@@ -116,7 +120,7 @@ def mixture(plan: MixturePlan) -> go.Figure:
         text=[f"{c.weight:.0%} · {c.epochs:.2f} epochs" for c in components], textposition="auto",
     )  # fmt: skip
     figure.update_yaxes(type="category", automargin=True)
-    return _layout(figure, max(200, 100 + 50 * len(names)), barmode="group")
+    return _layout(figure, 100 + 60 * len(names), barmode="group")
 
 
 def training(metrics: Sequence[Mapping[str, Any]]) -> go.Figure | None:

@@ -108,7 +108,7 @@ def _figure(figure: go.Figure | None, name: str) -> Markup | None:
     if figure is None:
         return None
     config = {"displaylogo": False, "responsive": True, "displayModeBar": False}
-    return Markup(plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config, div_id=name))
+    return Markup(plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config, div_id=f"figure-{name}"))
 
 
 def _table(frame: pl.DataFrame) -> Markup | None:
