@@ -7,12 +7,15 @@ from functools import lru_cache
 
 _MARKS = ((BOM_UTF8, "utf-8"), (BOM_UTF16_LE, "utf-16-le"), (BOM_UTF16_BE, "utf-16-be"))
 
+_TOLERANCE = 10
+"""A stated encoding is given up if more than one in so many characters beyond ASCII, and more than one in all, is invalid."""
+
 
 def decode(content: bytes, stated: str | None) -> str:
     """Text of a page. stated: the charset of the HTTP header.
 
     In this order: a byte order mark, the HTTP header, `<meta>`, Resiliparse's detection. Labels are read as browsers read
-    them, latin-1 as windows-1252 (WHATWG Encoding). If the bytes are not valid in that encoding and are in the one that the
+    them, latin-1 as windows-1252 (WHATWG Encoding). If much is invalid in that encoding and nothing in the one that the
     detection finds, it is that; else what is invalid becomes U+FFFD. Never raises.
     """
     from resiliparse.parse.encoding import detect_encoding
@@ -27,17 +30,21 @@ def decode(content: bytes, stated: str | None) -> str:
         encoding = "utf-8"
     except UnicodeDecodeError:
         pass
+    text = content.decode(encoding, "replace")
+    foreign = len(text) - len(text.encode("ascii", "ignore"))
+    if text.count("\ufffd") * _TOLERANCE <= foreign + _TOLERANCE:
+        return text  # a cut or mixed page in the encoding that it states
     detected = detect_encoding(content)
     if detected and detected != encoding:
         try:
             return content.decode(detected)
         except (LookupError, UnicodeDecodeError):
             pass
-    return content.decode(encoding, "replace")
+    return text
 
 
 @lru_cache(maxsize=1024)
 def _codec(label: str) -> str | None:
     from resiliparse.parse.encoding import map_encoding_to_html5
 
-    return map_encoding_to_html5(label, fallback_utf8=False)
+    return map_encoding_to_html5(label.encode("ascii", "ignore").decode(), fallback_utf8=False)
