@@ -13,6 +13,7 @@ import re
 import shutil
 import warnings
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ _NAME = re.compile(r"^step-(\d{8})$")
 _STATE = "state.json"
 
 
+@dataclass
+class _Writing:
+    """A save that is being written aside."""
+
+    future: Future[Any]
+    step: int
+    state: dict[str, Any]
+    published: bool = False
+
+
 class Checkpoints:
     """The checkpoints of one run. Every process of the run calls every method at the same time.
 
@@ -38,7 +49,11 @@ class Checkpoints:
 
     def __init__(self, folder: Path, process: Process, keep: int, asynchronous: bool = False) -> None:
         self.folder, self.process, self.keep, self.asynchronous = folder, process, keep, asynchronous
-        self._writing: tuple[Future[Any], int, dict[str, Any]] | None = None
+        self._writing: _Writing | None = None
+        # A save that is written aside talks to the other processes while training does: it needs a group of its own.
+        self._group: Any = torch.distributed.new_group(backend="gloo") if asynchronous and process.world > 1 else None
+        # Saving in one process without a process group is meant, and torch warns from whatever thread it does so.
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         if process.is_first:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(".step-*"):
@@ -54,26 +69,33 @@ class Checkpoints:
         self.wait()
         weights, moments = get_state_dict(model, optimizer)
         tensors: dict[str, Any] = {"model": weights, "optimizer": moments}
-        beside = self._hidden(step)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that one process saves without a process group is meant
-            if self.asynchronous:
-                self._writing = (async_save(tensors, checkpoint_id=beside), step, state)  # type: ignore[assignment]
-                return
-            save(tensors, checkpoint_id=beside)
-        self._publish(step, state)
+        options = {"checkpoint_id": self._hidden(step), "no_dist": self.process.world == 1}
+        if self.asynchronous:
+            future: Any = async_save(tensors, process_group=self._group, **options)
+            self._writing = _Writing(future, step, state)
+        else:
+            save(tensors, **options)
+            if self.process.is_first:
+                self._publish(step, state)
+            self.process.barrier()
 
     def poll(self) -> None:
-        """Publish an asynchronous save if it is done. Costs nothing otherwise."""
-        if self._writing is not None and self._writing[0].done():
-            self.wait()
+        """Publish an asynchronous save if every process is done with it; the first process knows. Waits for nothing."""
+        if self.process.is_first and self._writing is not None and self._writing.future.done():
+            self._finish(self._writing)
 
     def wait(self) -> None:
         """Wait for an asynchronous save and publish it; raises what went wrong in it."""
         if self._writing is not None:
-            (future, step, state), self._writing = self._writing, None
-            future.result()
-            self._publish(step, state)
+            self._finish(self._writing)
+            self._writing = None
+            self.process.barrier()
+
+    def _finish(self, writing: _Writing) -> None:
+        writing.future.result()
+        if self.process.is_first and not writing.published:
+            self._publish(writing.step, writing.state)
+            writing.published = True
 
     def load(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """Fill the model and the optimizer from a checkpoint; returns its `state`. ValueError if it does not fit the model."""
@@ -81,26 +103,22 @@ class Checkpoints:
         weights, moments = get_state_dict(model, optimizer)
         tensors: dict[str, Any] = {"model": weights, "optimizer": moments}
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                load(tensors, checkpoint_id=path)
+            load(tensors, checkpoint_id=path, no_dist=self.process.world == 1)
         except (RuntimeError, CheckpointException, ValueError) as error:
             raise ValueError(f"{path} does not fit this model ({error}): train in a new folder") from error
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
         return json.loads((path / _STATE).read_text())
 
     def _publish(self, step: int, state: dict[str, Any]) -> None:
-        if self.process.is_first:
-            beside, final = self._hidden(step), self.folder / _name(step)
-            write_atomically(beside / _STATE, json.dumps({"step": step, **state}).encode())
-            if final.exists():  # left by a run that was killed before `latest` named it
-                self._discard(final)
-            beside.rename(final)
-            _sync(self.folder)
-            write_atomically(self.folder / "latest", final.name.encode())
-            for old in _complete(self.folder)[: -self.keep] if self.keep else []:
-                self._discard(self.folder / _name(old))
-        self.process.barrier()
+        beside, final = self._hidden(step), self.folder / _name(step)
+        write_atomically(beside / _STATE, json.dumps({"step": step, **state}).encode())
+        if final.exists():  # left by a run that was killed before `latest` named it
+            self._discard(final)
+        beside.rename(final)
+        _sync(self.folder)
+        write_atomically(self.folder / "latest", final.name.encode())
+        for old in _complete(self.folder)[: -self.keep] if self.keep else []:
+            self._discard(self.folder / _name(old))
 
     def _hidden(self, step: int) -> Path:
         return self.folder / f".{_name(step)}"

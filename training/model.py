@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import flex_attention
 
 from training.config import ModelConfig
 from training.packing import block_mask, dense_mask, positions_in_documents
@@ -148,7 +149,9 @@ class Attention(nn.Module):
             return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, enable_gqa=grouped)
         if isinstance(context.mask, Tensor):
             return F.scaled_dot_product_attention(q, k, v, attn_mask=context.mask, enable_gqa=grouped)
-        return _flex(q.is_cuda)(q, k, v, block_mask=context.mask, enable_gqa=grouped)
+        # Only its compiled form is fused; inside a compiled block it is part of the block's graph.
+        attend = _compiled_flex() if q.is_cuda and not torch.compiler.is_compiling() else flex_attention
+        return attend(q, k, v, block_mask=context.mask, enable_gqa=grouped)
 
 
 class FeedForward(nn.Module):
@@ -178,8 +181,5 @@ def _append(cache: tuple[Tensor, Tensor], k: Tensor, v: Tensor, past: int) -> tu
 
 
 @lru_cache
-def _flex(compiled: bool) -> Any:
-    """FlexAttention; only its compiled form is fused, the other is for tests on a CPU."""
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
+def _compiled_flex() -> Any:
+    return torch.compile(flex_attention, dynamic=False)

@@ -38,10 +38,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 def test_two_sharded_processes_then_one_give_the_losses_of_one(alone: RunConfig, tmp_path: Path) -> None:
     """torchrun with two gloo processes and FSDP2 to step 8; their checkpoint goes on in this process."""
     config = replace(alone, folder=str(tmp_path / "run"), steps=8, micro_batch=1)
-    config = replace(config, parallel=replace(config.parallel, strategy="fsdp"))
+    parallel, log = replace(config.parallel, strategy="fsdp"), replace(config.log, asynchronous=True)
+    config = replace(config, parallel=parallel, log=log)
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.to_dict()))
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "workflows.cli", "train"]
-    said = subprocess.run([sys.executable, *command, str(tmp_path / "run.yaml")], capture_output=True, text=True, cwd=ROOT)
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "workflows.cli", "train"]
+    said = subprocess.run(
+        [sys.executable, *command, str(tmp_path / "run.yaml")], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
     assert said.returncode == 0, said.stderr[-3000:]
     assert said.stdout.count("step 8/8") == 1  # one process speaks
     assert "on 2 x cpu" in said.stdout
