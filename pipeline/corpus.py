@@ -135,14 +135,15 @@ class Corpus:
         path = self.receipt_path(stage, partition)
         if not self.storage.exists(path):
             return None
-        return self._parse_receipt(path)
+        return self.read_receipt(path)
 
     def receipts(self, stage: str) -> Iterator[Receipt]:
         """A stage's receipts, in partition order."""
         for path in self.storage.files(f"receipts/{stage}", ".json"):
-            yield self._parse_receipt(path)
+            yield self.read_receipt(path)
 
-    def _parse_receipt(self, path: str) -> Receipt:
+    def read_receipt(self, path: str) -> Receipt:
+        """The receipt at a path below the corpus. ValueError names the file if it is damaged."""
         try:
             return Receipt.from_json(self.storage.read(path))
         except (ValueError, KeyError, TypeError, AttributeError) as error:

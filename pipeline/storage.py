@@ -170,6 +170,16 @@ def _write_locally(target: Path, content: memoryview) -> None:
         os.close(folder)
 
 
+def split_url(location: str) -> tuple[Storage, str]:
+    """The folder of a file, as storage, and the file's name in it. A query stays with the folder. Takes local paths too."""
+    if "://" not in location:
+        path = Path(location).expanduser().absolute()
+        return Storage(str(path.parent)), path.name
+    path, mark, query = location.partition("?")
+    folder, _, name = path.rpartition("/")
+    return Storage(f"{folder}{mark}{query}"), name
+
+
 def join_url(url: str, path: str) -> str:
     """The URL of `path` below the folder at `url`. A query (`?endpoint_override=…`) stays at the end."""
     if "://" not in url:

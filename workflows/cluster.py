@@ -29,6 +29,8 @@ _WORKER_ENVIRONMENT = {**_ONE_THREAD, "TOKENIZERS_PARALLELISM": "false", "RAY_DA
 def ray_executor(corpus: Storage, address: str | None = None, cpus: int | None = None) -> Iterator[RayExecutor]:
     """Connect to a cluster (`address`, or `RAY_ADDRESS`), or start a local Ray that ends with this block."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray's C++ core writes remarks of its own to the terminal; what fails reaches Python as an exception all the same.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     from ray.data import DataContext
 
@@ -87,7 +89,6 @@ class RayExecutor:
         if getattr(function, "stateful", False):
             size = min(slots, len(items))
             pool = ray.data.ActorPoolStrategy(min_size=size, max_size=size, initial_size=size)
-            options |= {"max_restarts": -1, "max_task_retries": 3}
             fn = _Apply
             results = rows.map(fn, fn_constructor_args=(told,), compute=pool, **options)
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ import pyarrow as pa
 from pipeline.corpus import Corpus
 from pipeline.receipt import Output, Receipt, fingerprint
 from pipeline.stage import Executor, GlobalStage, PartitionStage, Stage
-from pipeline.storage import Storage
+from pipeline.storage import split_url
 from workflows.progress import Progress
 from workflows.work import FAN_IN, Failure, FinishWork, Group, Merge, MergeWork, PartitionWork, Summarise, Task, chunks
 
@@ -194,7 +193,7 @@ class Engine:
     def _receipts(self, stage: str) -> list[Receipt]:
         paths = [p for p in self.corpus.storage.files(f"receipts/{stage}", ".json") if _belongs(p, stage)]
         with ThreadPoolExecutor(16) as pool:
-            return [Receipt.from_json(content) for content in pool.map(self.corpus.storage.read, paths)]
+            return list(pool.map(self.corpus.read_receipt, paths))
 
     def record(self, stage: Stage, receipts: Iterable[Receipt]) -> list[Receipt]:
         """Enter what a stage wrote into the catalog, so that the stages after it find it."""
@@ -207,7 +206,7 @@ class Engine:
     def adopt(self) -> None:
         """Enter what every receipt of the corpus names: for a command that runs a stage without the recipe before it."""
         for path in self.corpus.storage.files("receipts", ".json"):
-            receipt = Receipt.from_json(self.corpus.storage.read(path))
+            receipt = self.corpus.read_receipt(path)
             self.catalog.update(receipt.outputs)
             self._written.update(p.removesuffix(f"/{receipt.partition}.parquet") for p in receipt.outputs)
 
@@ -230,9 +229,7 @@ _known: dict[tuple[str, int, int], str] = {}
 
 def digest_of(location: str, what: str) -> str:
     """xxh3-128 of a resource file, by path or URL. ValueError, saying what it is for, if it is not there."""
-    folder, _, name = location.rpartition("/")
-    storage = Storage(folder or ".") if "://" in location else Storage(str(Path(location).expanduser().absolute().parent))
-    name = name if "://" in location else Path(location).name
+    storage, name = split_url(location)
     try:
         if storage.local is not None:
             stat = (storage.local / name).stat()

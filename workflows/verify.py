@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.corpus import Corpus
-from pipeline.receipt import Output, Receipt
+from pipeline.receipt import Output
 
 ALIGNED = ("documents", "signals", "minhash", "duplicates", "votes", "labels", "mixture")
 """Tables (or families of tables, `votes/<task>`) with one row per document."""
@@ -19,7 +19,7 @@ def verify(corpus: Corpus) -> Iterator[str]:
         raise ValueError(f"{corpus.url} has no receipts: is it a corpus?")
     known: dict[str, Output] = {}
     for path in paths:
-        receipt = Receipt.from_json(corpus.storage.read(path))
+        receipt = corpus.read_receipt(path)
         known |= receipt.outputs
         if not receipt.conserved:
             yield f"{path}: {receipt.rows_in} rows in, {receipt.rows_out} out, drops {dict(receipt.drops)}"

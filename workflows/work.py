@@ -17,7 +17,7 @@ from pipeline import tables
 from pipeline.corpus import Corpus, encode_table
 from pipeline.receipt import Output, Receipt
 from pipeline.stage import GlobalStage, PartitionStage, StageResult
-from pipeline.storage import Storage
+from pipeline.storage import Storage, split_url
 
 FAN_IN = 32
 """Summaries that one task merges; more are merged in a tree."""
@@ -271,10 +271,8 @@ def resolve_files(corpus: Corpus, files: Mapping[str, str]) -> dict[str, Path]:
 def _resolve(corpus: Corpus, location: str) -> Path:
     if location.startswith("global/"):
         return corpus.storage.fetch(location, _cache_folder() / "corpus")
-    if "://" not in location:
-        return Path(location)
-    folder, _, name = location.rpartition("/")
-    return Storage(folder).fetch(name, _cache_folder() / "files")
+    storage, name = split_url(location)
+    return storage.fetch(name, _cache_folder() / "files")
 
 
 @cache

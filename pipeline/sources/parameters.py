@@ -12,7 +12,7 @@ from pydantic import Field
 
 from pipeline.sources.record import Source
 from pipeline.stage import Params
-from pipeline.storage import Storage, open_filesystem
+from pipeline.storage import open_filesystem, split_url
 
 _WILDCARDS = frozenset("*?[")
 
@@ -44,8 +44,7 @@ class SourceParams(Params):
 
     def identity(self, file: str) -> str:
         """Changes when the file does: xxh3 of a local file's content; size and modification time of a remote one."""
-        folder, _, name = file.rpartition("/")
-        storage = Storage(folder or ("." if not file.startswith("/") else "/"))
+        storage, name = split_url(file)
         try:
             if storage.local is not None:
                 return f"xxh3:{storage.digest(name)}"

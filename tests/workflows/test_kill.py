@@ -96,12 +96,11 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _is_worker(process: psutil.Process) -> bool:
-    """Whether a process of the build's own Ray is a worker that is running a task."""
+    """Whether a process of the build's own Ray is a worker that is running a task of a stage (not one of Ray's agents)."""
     try:
-        title = " ".join(process.cmdline())
+        return " ".join(process.cmdline()).startswith(("ray::Map(", "ray::MapWorker("))
     except psutil.Error:
         return False
-    return title.startswith("ray::") and "IDLE" not in title and "Actor" not in title and "Executor" not in title
 
 
 def _kill(process: psutil.Process) -> None:

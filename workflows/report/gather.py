@@ -69,7 +69,7 @@ class CorpusFacts:
         """Receipts by stage, in the order in which the stages ran first."""
         found: dict[str, list[Receipt]] = {}
         for path in self.corpus.storage.files("receipts", ".json"):
-            receipt = Receipt.from_json(self.corpus.storage.read(path))
+            receipt = self.corpus.read_receipt(path)
             found.setdefault(receipt.stage, []).append(receipt)
         if not found:
             raise ValueError(f"{self.corpus.url} has no receipts: is it a corpus, and is anything built?")
