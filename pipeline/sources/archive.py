@@ -54,9 +54,9 @@ class ArchiveSource:
         """Every record of a file, once; but those before the first damage come first. Never raises on what is in the file.
 
         ValueError if it cannot be opened. Reasons: `record_type_<type>` for a record that is no document; for damage
-        `record_cut`, `header_cut`, `bad_header`, `digest_mismatch`, `payload_digest_mismatch`, `length_mismatch`, `bad_crc`,
-        `no_target_uri`, `no_http_header`, `junk`, `empty_file` and `too_large`; for a response that cannot be used
-        `url_scheme` and `content_encoding`.
+        `record_cut`, `header_cut`, `member_cut`, `bad_header`, `digest_mismatch`, `payload_digest_mismatch`,
+        `length_mismatch`, `bad_crc`, `no_target_uri`, `no_http_header`, `junk`, `empty_file` and `too_large`; for a response
+        that cannot be used `url_scheme` and `content_encoding`.
         """
         segment = PurePosixPath(url).name
         stem = file_stem(segment)

@@ -15,6 +15,8 @@ End = Literal["whole", "bad_crc", "broken", "cut", "too_large"]
 """How a member ended: as it should; with a wrong checksum; in damaged data; with the file; or over the limit."""
 
 _MAGIC = b"\x1f\x8b\x08"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_PIECE = 1 << 12  # compressed bytes per step; what comes out of them is not bounded
 _PIECE = 1 << 16  # compressed bytes per step
 _OUTPUT = 1 << 20  # decompressed bytes per step, at most
 _OVERLAP = 1 << 16
@@ -35,10 +37,10 @@ class Piece:
 
 
 def read_pieces(file: BinaryIO, max_member_bytes: int, start: int = 0) -> Iterator[Piece]:
-    """The content of a seekable file, gzip or not, from `start` on; never raises on bad data.
+    """The content of a seekable file, gzip, Zstandard or neither, from `start` on; never raises on bad data.
 
-    A file that is no gzip comes as one member. max_member_bytes bounds what each damaged member, and all of them together,
-    may expand to; sound members are not bounded, since they pass through in pieces.
+    A file that is no gzip comes as one member, and one in Zstandard ends at its first damage. max_member_bytes bounds what each
+    damaged member, and all of them together, may expand to; sound members are not bounded, since they pass through in pieces.
     """
     file.seek(start)
     head = file.read(1 << 20)
@@ -46,9 +48,34 @@ def read_pieces(file: BinaryIO, max_member_bytes: int, start: int = 0) -> Iterat
     if head.startswith(_MAGIC[:2]) or (_is_binary(head) and _MAGIC in head):
         yield from _Members(file, max_member_bytes).read(start)
         return
+    if head.startswith(_ZSTD):
+        yield from _frames(file)
+        return
     while data := file.read(_OUTPUT):
         yield Piece(data)
     yield Piece(b"", "whole")
+
+
+def _frames(file: BinaryIO) -> Iterator[Piece]:
+    """The content of Zstandard frames up to the first damage, as one member."""
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+    frame, whole = decompressor.decompressobj(), True
+    position = file.tell()
+    try:
+        while data := file.read(_ZSTD_PIECE):
+            position = file.tell() - len(data)
+            while data:
+                yield Piece(frame.decompress(data))
+                whole = frame.eof
+                data = frame.unused_data if whole else b""
+                if whole:
+                    frame = decompressor.decompressobj()
+        yield Piece(b"", "whole" if whole else "cut")
+    except zstandard.ZstdError:
+        yield Piece(b"", "broken")
+        yield Piece(b"", None, file.seek(0, 2) - position)
 
 
 def _is_binary(head: bytes) -> bool:

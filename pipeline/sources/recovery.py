@@ -23,23 +23,32 @@ def recover(window: Window, limits: Limits) -> Iterator[Record | Damaged]:
     where no digest confirms it, is followed by another record, the end of a gzip member with a right checksum, or the end.
     """
     junk = 0
+    told = -1  # where something was said of the bytes before
     while True:
         junk += window.take_junk()
         blanks = window.blanks(0, _MAX_BLANKS)
         if blanks:
+            told = window.position + blanks if told == window.position else told
             window.advance(blanks)
             continue
         start = window.peek(len(_VERSION))
         if start and start != _VERSION:
             # A position is either the file's first byte, the end of a record, or where `resume` stopped.
             junk += window.resume(_NEXT, 1)
+            told = window.position
             continue
         if junk:
             yield Damaged("junk", f"{junk} bytes that belong to no record")
-            junk = 0
+            junk, told = 0, window.position
+        if told != window.position and window.breaks_here():
+            yield Damaged("member_cut", "compressed data end or are damaged between two records; what followed there is lost")
+            told = window.position
         if not start:
             return
-        yield _read_record(window, limits)
+        item = _read_record(window, limits)
+        if isinstance(item, Damaged):
+            told = window.position
+        yield item
 
 
 def _read_record(window: Window, limits: Limits) -> Record | Damaged:

@@ -110,9 +110,10 @@ def _checked(raw: WarcRecord, limits: Limits) -> Record | None:
     """FastWARC's record as ours, or None if there is any doubt about it."""
     fields: dict[bytes, bytes] = {}
     for name, value in raw.headers.items_bytes():
-        if b"\n" in value or b"\r" in value:
+        name = name.lower()
+        if b"\n" in value or b"\r" in value or (name in fields and name != b"warc-concurrent-to"):
             return None
-        fields.setdefault(name.lower(), value)
+        fields[name] = value
     head = make_head(fields)
     if isinstance(head, str) or head.length > limits.max_record_bytes or head.length != raw.content_length:
         return None

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from pipeline.sources.gzip_members import End, Piece
 
+_BREAKS = ("broken", "cut", "too_large")
+
 
 class Window:
     """Bytes from `position` on, as many as were asked for. Distances count decompressed bytes from the position."""
@@ -58,8 +60,12 @@ class Window:
 
     def breaks(self, distance: int) -> bool:
         """Whether bytes are missing inside the next `distance`: a member that broke off there, or bytes of no member."""
-        gaps = (at for at, end in self.borders(1, distance - 1) if end in ("broken", "cut", "too_large"))
+        gaps = (at for at, end in self.borders(1, distance - 1) if end in _BREAKS)
         return next(gaps, None) is not None or any(0 < offset - self.position < distance for offset, _ in self._junk)
+
+    def breaks_here(self) -> bool:
+        """Whether a member broke off right at the position."""
+        return any(end in _BREAKS for _, end in self.borders(0, 0))
 
     def take_junk(self) -> int:
         """Raw bytes that were skipped up to the position, and not yet told of."""

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,11 +105,13 @@ def test_no_damage_raises_or_hangs_or_lets_a_wrong_record_through(form: str, dat
             assert len(item.block) == item.head.length
             assert item.head.block_digest is None or digest_is_right(item.head.block_digest, item.block) is not False
     careful = list(recover(Window(read_pieces(io.BytesIO(bytes(content)), 1 << 30)), LIMITS))
+    # FastWARC forgives a stray byte behind a block, so it may find more where damage took the digest away; never less.
+    assert not blocks(careful) - blocks(items)
+    assert not blocks([i for i in items if i.head and i.head.block_digest]) - blocks(careful)
 
-    def key(item: Record | Damaged) -> tuple[str, bytes, str]:
-        return item.head.kind if item.head else "", getattr(item, "block", b""), getattr(item, "reason", "")
 
-    assert sorted(map(key, items)) == sorted(map(key, careful)), "nothing twice, nothing lost in the handover"
+def blocks(items) -> Counter[bytes]:
+    return Counter(i.block for i in items if isinstance(i, Record))
 
 
 @settings(max_examples=60, deadline=5000)
@@ -119,7 +122,9 @@ def test_damage_to_one_gzip_member_costs_that_record_alone(hit: int, seed: int) 
     broken = bytearray(parts[hit])
     broken[chance.randrange(10, len(broken))] ^= chance.randrange(1, 256)
     parts[hit] = bytes(broken)
-    found = [i.block for i in read(b"".join(parts)) if isinstance(i, Record)]
+    items = read(b"".join(parts))
+    assert len(items) >= len(_TEXTS), "what is lost is told of"
+    found = [i.block for i in items if isinstance(i, Record)]
     assert [t for t in found if t != _TEXTS[hit]] == [t for t in _TEXTS if t != _TEXTS[hit]]
 
 
@@ -159,6 +164,19 @@ def test_a_record_over_several_members_is_whole() -> None:
     record = warc_record("conversion", b"first half, second half")
     items = read(members(record[:200], record[200:], warc_record("conversion", b"next")))
     assert good(items) == {"conversion": 2} and not reasons(items)
+
+
+def test_zstandard_archives_are_read_up_to_the_damage() -> None:
+    compressor = zstandard.ZstdCompressor(write_checksum=True)
+    frames = [compressor.compress(record) for record in _RECORDS]
+    for content in (b"".join(frames), compressor.compress(b"".join(_RECORDS))):
+        assert [i.block for i in read(content) if isinstance(i, Record)] == _TEXTS and not reasons(read(content))
+    cut = read(b"".join(frames[:4]) + frames[4][:60])
+    assert [i.block for i in cut if isinstance(i, Record)] == _TEXTS[:4]
+    broken = bytearray(b"".join(frames))
+    broken[len(b"".join(frames[:3])) + 40] ^= 255
+    items = read(bytes(broken))
+    assert [i.block for i in items if isinstance(i, Record)][:3] == _TEXTS[:3] and reasons(items)
 
 
 def test_kinds_take_their_own_records(tmp_path: Path) -> None:
