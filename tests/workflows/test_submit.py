@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -18,6 +19,12 @@ import pytest
 from tests.workflows.small_crawl import tables_of, write_crawl, write_recipe
 
 pytestmark = pytest.mark.xdist_group("ray")
+
+_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+_ENVIRONMENT["PATH"] = (
+    f"{Path(sys.executable).parent}{os.pathsep}{_ENVIRONMENT.get('PATH', '')}"  # a job's `python` is the head's
+)
+_ENVIRONMENT |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # as a real cluster asks for one
 
 
 def _free_port() -> int:
@@ -36,8 +43,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         f"--ray-client-server-port={_free_port()}", f"--dashboard-agent-listen-port={_free_port()}",
         "--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={tmp_path_factory.mktemp('r')}",
     ]  # fmt: skip
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_ENVIRONMENT)
     try:
         address = f"http://127.0.0.1:{dashboard}"
         _wait_for(f"{address}/api/version", process)
@@ -70,7 +76,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "workflows.cli", "submit", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=400, env=_ENVIRONMENT)
 
 
 def test_a_submitted_recipe_is_built_once_to_the_bytes_of_a_local_build(head: str, tmp_path: Path) -> None:
