@@ -27,9 +27,9 @@ from workflows.training_steps import EvaluateParams, TrainParams
 class EngineParams(Params):
     """Where the stages run."""
 
-    kind: Literal["ray", "inline"] = Field("ray", description="`ray`, or `inline`: one process, one task at a time.")
-    address: str | None = Field(None, description="Address of a Ray cluster; none starts a Ray on this machine.")
-    cpus: int | None = Field(None, ge=1, description="Cores that a local Ray uses; all by default.")
+    kind: Literal["ray", "inline"] = Field(default="ray", description="`ray`, or `inline`: one process, one task at a time.")
+    address: str | None = Field(default=None, description="Address of a Ray cluster; none starts a Ray on this machine.")
+    cpus: int | None = Field(default=None, ge=1, description="Cores that a local Ray uses; all by default.")
 
 
 class ReportParams(Params):

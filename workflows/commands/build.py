@@ -65,15 +65,9 @@ def status(recipe: str, assignments: tuple[str, ...], as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    for column, side in (
-        ("stage", "left"),
-        ("done", "right"),
-        ("in", "right"),
-        ("out", "right"),
-        ("MB", "right"),
-        ("s", "right"),
-    ):
-        table.add_column(column, justify=side)
+    table.add_column("stage", no_wrap=True)
+    for column in ("done", "in", "out", "MB", "s"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("dropped")
     for s in stages:
         totals = _totals(s.receipts)

@@ -38,7 +38,7 @@ def funnel(stages: Sequence[StageTotals], splits: Mapping[str, int]) -> go.Figur
     if not present:
         return None
     labels, colours = ["records"], [INK]
-    source, target, value, shade = [], [], [], []
+    flows: list[tuple[int, int, int, str]] = []  # from, to, documents, colour
     at = 0
     for stage in present:
         kept = stage.rows_out
@@ -48,26 +48,25 @@ def funnel(stages: Sequence[StageTotals], splits: Mapping[str, int]) -> go.Figur
         labels.append(names[stage.name.split("/")[0]])
         colours.append(SELECTED)
         here = len(labels) - 1
-        source.append(at), target.append(here), value.append(kept), shade.append("rgba(42,157,143,.35)")
+        flows.append((at, here, kept, "rgba(42,157,143,.35)"))
         for reason, count in drops.items():
             labels.append(reason.replace("_", " "))
             colours.append(LOST)
-            source.append(at), target.append(len(labels) - 1), value.append(count), shade.append("rgba(231,111,81,.30)")
+            flows.append((at, len(labels) - 1, count, "rgba(231,111,81,.30)"))
         at = here
     for split, count in splits.items():
         labels.append({"train": "training", "heldout": "held out"}.get(split, split))
         colours.append(SERIES[0] if split == "train" else SERIES[1])
-        source.append(at), target.append(len(labels) - 1), value.append(count), shade.append("rgba(42,157,143,.20)")
-    told = [f"{name} · {_into(i, source, target, value):,}" for i, name in enumerate(labels)]
+        flows.append((at, len(labels) - 1, count, "rgba(42,157,143,.20)"))
+    told = [f"{name} · {_at(i, flows):,}" for i, name in enumerate(labels)]
     nodes = {"label": told, "color": colours, "pad": 20, "thickness": 14, "line": {"width": 0}}
-    links = {"source": source, "target": target, "value": value, "color": shade}
+    links = dict(zip(("source", "target", "value", "color"), map(list, zip(*flows, strict=True)), strict=True))
     return _layout(go.Figure(go.Sankey(node=nodes, link=links, arrangement="snap")), max(380, 36 * len(labels)))
 
 
-def _into(node: int, source: Sequence[int], target: Sequence[int], value: Sequence[int]) -> int:
+def _at(node: int, flows: Sequence[tuple[int, int, int, str]]) -> int:
     """Documents at a node: what flows in, or out of the first one."""
-    into = sum(v for t, v in zip(target, value, strict=True) if t == node)
-    return into or sum(v for s, v in zip(source, value, strict=True) if s == node)
+    return sum(n for _, to, n, _ in flows if to == node) or sum(n for start, _, n, _ in flows if start == node)
 
 
 def counts(frame: pl.DataFrame, column: str, title: str) -> go.Figure:
