@@ -30,6 +30,8 @@ from pipeline.extraction_worker import decode_answer, encode_page
 _AHEAD_BYTES = 2 << 20  # pages sent and not answered
 _AHEAD_ITEMS = 512
 _TURN_BYTES = 1 << 18  # to be sent, before it is tried
+_NAP_SPEED = 300e6
+"""Bytes per second that no extractor reaches: while the pipe is full, answers may gather for so long."""
 _PARTS = 64  # of the frames sent in one call
 _PIPE = 1 << 20
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": "268435456", "MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TOP_PAD_": "16777216"}
@@ -75,6 +77,7 @@ class Guard:
         self._out: deque[memoryview] = deque()
         self._unsent = 0  # bytes in _out, about
         self._in = bytearray()
+        self._nap = 0.0
         self._ready = False
         self._since = 0.0  # when the first page in _waiting became the first
 
@@ -98,6 +101,7 @@ class Guard:
                         self._pump(0.0)
                 yield from self._finished()
                 while self._ahead > _AHEAD_BYTES or len(self._entries) > _AHEAD_ITEMS:
+                    time.sleep(self._nap)
                     self._pump(None)
                     yield from self._finished()
             while self._entries:
@@ -227,10 +231,12 @@ class Guard:
             env=environment,
         )
         assert process.stdin is not None and process.stdout is not None
+        size = 1 << 16
         for pipe in (process.stdin, process.stdout):
             os.set_blocking(pipe.fileno(), False)
             with contextlib.suppress(OSError):  # fewer turns; a user's pipes may be limited
-                fcntl.fcntl(pipe.fileno(), _F_SETPIPE_SZ, _PIPE)
+                size = fcntl.fcntl(pipe.fileno(), _F_SETPIPE_SZ, _PIPE)
+        self._nap = size / _NAP_SPEED
         weakref.finalize(self, _end, process)
         self._process = process
         self._ready = False
