@@ -1,4 +1,4 @@
-"""How fast a model trains, and whether bfloat16 follows float32. Run: python -m benchmarks.training --help
+"""How fast a model trains, and whether bfloat16 follows float32. Run: python benchmarks/pretraining.py --help
 
 Makes token shards on the spot (documents of a random bigram language, so that there is something to learn), trains on them,
 and prints tokens per second and MFU over the second half of each run; the first half compiles and warms up.

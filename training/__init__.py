@@ -7,6 +7,7 @@ Importing this package loads nothing: each name loads its module when it is firs
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ __all__ = [
     "train",
     "train_on_ray",
 ]
+
+# OpenMP's threads would wait for one another in busy loops, which on shared cores (Ray's workers, tests) makes training five
+# times slower. It reads this when torch is loaded; who set it otherwise meant it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _MODULES = {
     "MixtureLoader": "training.loader",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ def accumulate(model: nn.Module, batch: Batch, config: RunConfig, process: Proce
     """
     total = config.data.tokens_per_step  # every input has a target: see training.loader
     size = config.micro_batch or len(batch)
+    measure = _compiled(token_losses) if config.parallel.compile else token_losses
     sums = torch.zeros(2, components, dtype=torch.float64, device=process.device)
     for start in range(0, len(batch), size):
         part = batch[start : start + size]
@@ -142,7 +144,7 @@ def accumulate(model: nn.Module, batch: Batch, config: RunConfig, process: Proce
         with gradient_sync(model, start + size >= len(batch)):
             with _autocast(config, process.device):
                 logits = model(inputs, documents)
-            losses = token_losses(logits, targets)
+            losses = measure(logits, targets)
             # Data parallelism averages gradients over processes; the loss is a sum over them.
             (losses.sum() * (process.world / total)).backward()
         rows = losses.detach().double().sum(dim=1)
@@ -154,6 +156,12 @@ def accumulate(model: nn.Module, batch: Batch, config: RunConfig, process: Proce
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy in nats of each target, float32. logits: (rows, length, vocabulary); targets: (rows, length)."""
     return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+
+
+@lru_cache
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Fused: the logits are the largest array of a step, and a plain cross entropy passes over them several times."""
+    return torch.compile(function)
 
 
 def _prefetch(loader: MixtureLoader, start: int, stop: int, process: Process) -> Iterator[tuple[int, Batch]]:
