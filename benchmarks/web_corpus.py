@@ -36,7 +36,11 @@ def write_recipe(folder: Path, copies: int) -> Path:
             "source": {"kind": "warc", "paths": [str(crawl / "*.warc.gz")]},
             "shards": copies * len(pages()),
         },
-        "mine": {"paragraphs": {"group_shards": 1}, "language": {"kind": "resiliparse"}},
+        "mine": {
+            "paragraphs": {"group_shards": 1},
+            "language": {"kind": "resiliparse"},
+            "keep_languages": ["en", "de", "fr", "es", "it"],  # RedPajama-V2's
+        },
         "annotate": {},
         "deduplicate": {},
     }

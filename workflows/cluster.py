@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.stage import Resources
 from pipeline.storage import Storage
@@ -19,6 +20,9 @@ R = TypeVar("R")
 
 OBJECT_STORE_BYTES = 256 << 20
 """A local Ray's object store. Tasks read and write files themselves; only descriptors, receipts and shuffles pass through."""
+
+BLOCKS_PER_WORKER = 16
+"""How finely work is dealt out: enough that workers end together, few enough that scheduling costs little."""
 
 _ONE_THREAD = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 """A task has one core: a library that starts a thread per core in every task would only get in the way of the others."""
@@ -68,7 +72,7 @@ class RayExecutor:
         self._storage = corpus
 
     def map(self, function: Callable[[T], R], items: Sequence[T], resources: Resources = Resources()) -> Iterator[R]:
-        """One Ray Data row per item. A function that says it is `stateful` gets a pool of actors, so that models load once."""
+        """Items go through Ray Data in small hands. A `stateful` function gets a pool of actors, so that models load once."""
         if not items:
             return
         import ray
@@ -77,8 +81,8 @@ class RayExecutor:
         slots = max(1, int(cluster.get("CPU", 1) // max(resources.cpus, 1e-9)))
         if resources.gpus:
             slots = min(slots, max(1, int(cluster.get("GPU", 0) // resources.gpus)))
-        # Each row is a block of its own: a block is Ray Data's unit of scheduling and of retries.
-        rows = ray.data.from_items([{"item": pickle.dumps(i)} for i in items], override_num_blocks=len(items))
+        dealt = _deal(items, slots * BLOCKS_PER_WORKER)
+        rows = ray.data.from_items([{"items": pickle.dumps(some)} for some in dealt], override_num_blocks=len(dealt))
         told = pickle.dumps(function)
         fn: Any
         options: dict[str, Any] = {
@@ -87,7 +91,7 @@ class RayExecutor:
             "memory": resources.memory or None,
         }
         if getattr(function, "stateful", False):
-            size = min(slots, len(items))
+            size = min(slots, len(dealt))
             pool = ray.data.ActorPoolStrategy(min_size=size, max_size=size, initial_size=size)
             fn = _Apply
             results = rows.map(fn, fn_constructor_args=(told,), compute=pool, **options)
@@ -95,20 +99,41 @@ class RayExecutor:
             fn = _apply
             results = rows.map(fn, fn_args=(told,), **options)
         for row in results.iter_rows():
-            yield pickle.loads(row["result"])
+            yield from pickle.loads(row["results"])
 
     def map_groups(self, files: Sequence[str], key: str, function: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
         import ray
 
-        rows = ray.data.read_parquet(list(files), filesystem=self._storage.filesystem, override_num_blocks=len(files))
-        partitions = max(1, min(64, 2 * int(ray.cluster_resources().get("CPU", 1))))
-        groups = rows.groupby(key, num_partitions=partitions).map_groups(function, batch_format="pyarrow")
+        workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        dealt = _deal(files, workers * BLOCKS_PER_WORKER)
+        # Not `read_parquet`: it looks into every file first, one by one, which takes longer than the shuffle.
+        paths = ray.data.from_items([{"paths": some} for some in dealt], override_num_blocks=len(dealt))
+        read: Any = _read
+        rows = paths.map_batches(read, fn_args=(self._storage,), batch_format="pyarrow", batch_size=None)
+        groups = rows.groupby(key, num_partitions=2 * workers).map_groups(function, batch_format="pyarrow")
         yield from groups.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
+def _deal(items: Sequence[T], most: int) -> list[list[T]]:
+    """Items dealt out to at most `most` hands, one by one, so that a list sorted by size gives hands of like size.
+
+    A hand is a row in a block of its own, Ray Data's unit of scheduling, which costs some 50 ms: small tasks share one.
+    """
+    hands = min(len(items), most)
+    return [list(items[start::hands]) for start in range(hands)]
+
+
+def _read(batch: pa.Table, storage: Storage) -> pa.Table:
+    """The rows of the files that a batch names."""
+    paths = [path for some in batch["paths"].to_pylist() for path in some]
+    read = (pq.read_table(path, filesystem=storage.filesystem).replace_schema_metadata(None) for path in paths)
+    return pa.concat_tables(read)
 
 
 def _apply(row: dict[str, Any], function: bytes) -> dict[str, Any]:
     """Items and results are pickled here, so that Ray Data sees plain bytes."""
-    return {"result": pickle.dumps(pickle.loads(function)(pickle.loads(row["item"])))}
+    call = pickle.loads(function)
+    return {"results": pickle.dumps([call(item) for item in pickle.loads(row["items"])])}
 
 
 class _Apply:
@@ -118,4 +143,4 @@ class _Apply:
         self._function = pickle.loads(function)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"result": pickle.dumps(self._function(pickle.loads(row["item"])))}
+        return {"results": pickle.dumps([self._function(item) for item in pickle.loads(row["items"])])}
