@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -33,8 +34,6 @@ _WORKER_ENVIRONMENT = {**_ONE_THREAD, "TOKENIZERS_PARALLELISM": "false", "RAY_DA
 def ray_executor(corpus: Storage, address: str | None = None, cpus: int | None = None) -> Iterator[RayExecutor]:
     """Connect to a cluster (`address`, or `RAY_ADDRESS`), or start a local Ray that ends with this block."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray's C++ core writes remarks of its own to the terminal; what fails reaches Python as an exception all the same.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     from ray.data import DataContext
 
@@ -72,7 +71,7 @@ class RayExecutor:
         self._storage = corpus
 
     def map(self, function: Callable[[T], R], items: Sequence[T], resources: Resources = Resources()) -> Iterator[R]:
-        """Items go through Ray Data in small hands. A `stateful` function gets a pool of actors, so that models load once."""
+        """Items go through Ray Data in small hands, to tasks whose processes keep the function and its models, or to actors."""
         if not items:
             return
         import ray
@@ -90,7 +89,7 @@ class RayExecutor:
             "num_gpus": resources.gpus or None,
             "memory": resources.memory or None,
         }
-        if getattr(function, "stateful", False):
+        if resources.gpus:  # a process that ran a task with a GPU ends after it, and its models with it
             size = min(slots, len(dealt))
             pool = ray.data.ActorPoolStrategy(min_size=size, max_size=size, initial_size=size)
             fn = _Apply
@@ -132,15 +131,21 @@ def _read(batch: pa.Table, storage: Storage) -> pa.Table:
 
 def _apply(row: dict[str, Any], function: bytes) -> dict[str, Any]:
     """Items and results are pickled here, so that Ray Data sees plain bytes."""
-    call = pickle.loads(function)
+    call = _loaded(function)
     return {"results": pickle.dumps([call(item) for item in pickle.loads(row["items"])])}
 
 
+@lru_cache(maxsize=1)
+def _loaded(function: bytes) -> Callable[[Any], Any]:
+    """The function of the stage that this process works on, with what it has loaded; Ray gives a process task after task."""
+    return pickle.loads(function)
+
+
 class _Apply:
-    """The same in an actor, which keeps the function and what it has loaded."""
+    """The same in an actor."""
 
     def __init__(self, function: bytes) -> None:
-        self._function = pickle.loads(function)
+        self._function = function
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"results": pickle.dumps([self._function(item) for item in pickle.loads(row["items"])])}
+        return _apply(row, self._function)

@@ -66,11 +66,6 @@ class PartitionWork:
     def __post_init__(self) -> None:
         self._ready = False
 
-    @property
-    def stateful(self) -> bool:
-        """Whether there are models to load, which an executor should do once per worker."""
-        return bool(self.files)
-
     def __getstate__(self) -> Mapping[str, object]:
         return self.__dict__ | {"_ready": False}
 
