@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,15 +71,15 @@ def to_polars(table: pa.Table) -> pl.DataFrame:
 def read_plain(path: Path) -> pl.DataFrame:
     """A Parquet or JSONL file (also .gz, .zst) with its own columns, and `id`: the file's own, else `<file name>/<row>`.
 
-    ValueError if the file is missing, or cannot be read as what its name says.
+    Text in another guise than strings (bytes, categories) becomes strings. ValueError, naming the file and for JSONL the line,
+    if the file is missing, cannot be read as what its name says, or has an id or a text that is none.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
+    check_file(path)
     try:
         if path.suffix == ".parquet":
             frame = pl.read_parquet(path)
         elif path.name.removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".ndjson", ".json")):
-            frame = pl.read_ndjson(path, infer_schema_length=None)
+            frame = _read_jsonl(path)
         else:
             raise ValueError(f"{path}: neither .parquet nor .jsonl (.gz, .zst)")
     except (PolarsError, OSError) as error:
@@ -85,7 +87,64 @@ def read_plain(path: Path) -> pl.DataFrame:
     if "id" not in frame.columns:
         ids = pl.Series("id", [f"{path.name}/{row}" for row in range(frame.height)], dtype=pl.String)
         frame = frame.select(ids, pl.all())
-    return frame.with_columns(pl.col("id").cast(pl.String))
+    if frame.schema["id"].is_nested():
+        raise ValueError(f"{path}: column id holds {frame.schema['id']}: ids are strings or numbers")
+    if missing := frame["id"].null_count():
+        raise ValueError(f"{path}: {missing} documents have no id: give them one, or drop the column")
+    return _with_text(frame.with_columns(pl.col("id").cast(pl.String)), path)
+
+
+def check_file(path: Path) -> None:
+    """ValueError, in one clear line, if a path is no file that can be read."""
+    if path.is_dir():
+        raise ValueError(f"{path}: this is a folder; name the files in it")
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
+
+
+def _with_text(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """The frame with its text column, if it has one, as strings."""
+    name = next((n for n in TEXT_COLUMNS if n in frame.columns), None)
+    if name is None or (kind := frame.schema[name]) == pl.String:
+        return frame
+    if not isinstance(kind, pl.Categorical | pl.Enum | pl.Binary | pl.Null):
+        raise ValueError(f"{path}: column {name} holds {kind}, not text: rename it, or write its text out")
+    try:
+        return frame.with_columns(pl.col(name).cast(pl.String))
+    except PolarsError as error:
+        raise ValueError(f"{path}: column {name} holds bytes that are not UTF-8") from error
+
+
+def _read_jsonl(path: Path) -> pl.DataFrame:
+    """All lines; the first one that is no JSON object is named."""
+    try:
+        return pl.read_ndjson(path, infer_schema_length=None)
+    except (PolarsError, OSError) as error:
+        raise ValueError(f"{path}: {_first_bad_line(path) or ' '.join(str(error).split())}") from error
+
+
+def _first_bad_line(path: Path) -> str | None:
+    """What is wrong with a JSONL file that Polars refuses, whose messages count neither lines nor bytes; None if unclear."""
+    if path.suffix == ".zst":
+        return None
+    number = rows = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                rows += 1
+                try:
+                    row = json.loads(line.decode("utf-8"))
+                except UnicodeDecodeError:
+                    return f"line {number} is not UTF-8"
+                except json.JSONDecodeError as error:
+                    return f"line {number} is not JSON: {error.msg} at character {error.colno}"
+                if not isinstance(row, dict):
+                    return f"line {number} is no JSON object"
+    except (OSError, EOFError) as error:
+        return f"the file is damaged after line {number}: {error}"
+    return None if rows else "the file has no lines"
 
 
 def characters(frame: pl.DataFrame, what: str) -> pl.Expr:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.cutoffs import CCNET_PERCENTILES, percentile_table
 from pipeline.normalize import normalize
@@ -54,6 +54,13 @@ class LanguageModelParams(Params):
         default=CCNET_PERCENTILES, description="Percentiles of held-out perplexity that end head and middle."
     )
     seed: int = Field(default=0, ge=0, description="Decides which documents are held out and which are sampled.")
+
+    @field_validator("percentiles")
+    @classmethod
+    def _rise(cls, percentiles: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < percentiles[0] < percentiles[1] < 100:
+            raise ValueError("give two numbers between 0 and 100, the smaller first: where head ends, where middle ends")
+        return percentiles
 
 
 @dataclass(frozen=True)

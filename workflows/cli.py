@@ -77,6 +77,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _one_line(error: BaseException) -> str:
     """What, where, how to mend it. Unexpected errors add their type, and where to see more."""
     told = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.filename is not None and error.strerror and type(error).__module__ == "builtins":
+        return f"{error.filename2 or error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
     if isinstance(error, ValueError | FileNotFoundError | PermissionError | ConnectionError):
         return told
     return f"{type(error).__name__}: {told} (--debug shows the traceback)"

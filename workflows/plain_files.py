@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.frames import TEXT_COLUMNS, read_plain
+from pipeline.frames import TEXT_COLUMNS, check_file, read_plain
 
 BATCH_BYTES = 1 << 26
 """About how much uncompressed Parquet is in memory at a time."""
@@ -24,24 +24,36 @@ def read_batches(path: Path) -> Iterator[pa.Table]:
     A Parquet file is read in pieces, a JSONL file whole. At least one table comes, if without rows. ValueError, naming the
     file, if it cannot be read, an id is null, or there is no text: one of the columns `raw_content`, `text`, `content`.
     """
+    check_file(path)
     batches = _parquet(path) if path.suffix == ".parquet" else iter([_arrow(read_plain(path))])
     for batch in batches:
         if not set(TEXT_COLUMNS) & set(batch.column_names):
             raise ValueError(f"{path}: no column {' or '.join(TEXT_COLUMNS)}; there is {', '.join(batch.column_names)}")
         if batch["id"].null_count:
             raise ValueError(f"{path}: {batch['id'].null_count} documents have no id: give them one, or drop the column")
-        yield batch
+        yield _with_text(batch, path)
 
 
 def as_documents(batch: pa.Table) -> pa.Table:
     """A batch with its text under the name `raw_content`, for signals and signatures; null text becomes empty."""
     name = next(n for n in TEXT_COLUMNS if n in batch.column_names)
     others = [n for n in batch.column_names if n not in TEXT_COLUMNS]
-    try:
-        text = batch[name].cast(pa.large_string())
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"column {name} does not hold UTF-8 text: {error}") from error
-    return batch.select(others).append_column("raw_content", text.fill_null(""))
+    return batch.select(others).append_column("raw_content", batch[name].cast(pa.large_string()).fill_null(""))
+
+
+def check_outputs(inputs: Iterable[str | Path], *outputs: Path | None) -> None:
+    """ValueError if an output would replace an input or another output, or has a name that no Sink writes to."""
+    taken = {Path(each).resolve(): "an input" for each in inputs}
+    for output in outputs:
+        if output is None:
+            continue
+        if output.suffix not in (".parquet", ".jsonl"):
+            raise ValueError(f"{output}: write to a name that ends in .parquet or .jsonl")
+        if output.is_dir():
+            raise ValueError(f"{output}: this is a folder; name a file")
+        if output.resolve() in taken:
+            raise ValueError(f"{output} is {taken[output.resolve()]} too, which would be lost: write to another file")
+        taken[output.resolve()] = "another output"
 
 
 class Sink:
@@ -85,11 +97,14 @@ class Sink:
 
 
 def _parquet(path: Path) -> Iterator[pa.Table]:
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
     row = 0
     try:
         with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"{path}: more than one column is called {twice[0]}")
+            if "id" in names and pa.types.is_nested(kind := file.schema_arrow.field("id").type):
+                raise ValueError(f"{path}: column id holds {kind}: ids are strings or numbers")
             for group in range(file.num_row_groups):
                 told = file.metadata.row_group(group)
                 rows = max(1, told.num_rows * BATCH_BYTES // max(told.total_byte_size, 1))
@@ -109,6 +124,22 @@ def _identified(table: pa.Table, name: str, first: int) -> pa.Table:
         return table.add_column(0, "id", ids)
     position = table.column_names.index("id")
     return table.set_column(position, "id", table["id"].cast(pa.string()))
+
+
+def _with_text(batch: pa.Table, path: Path) -> pa.Table:
+    """The batch with its text as strings."""
+    name = next(n for n in TEXT_COLUMNS if n in batch.column_names)
+    kind = batch.schema.field(name).type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return batch
+    whole = kind.value_type if pa.types.is_dictionary(kind) else kind
+    likes = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    if not any(like(whole) for like in (*likes, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
+        raise ValueError(f"{path}: column {name} holds {kind}, not text: rename it, or write its text out")
+    try:
+        return batch.set_column(batch.column_names.index(name), name, batch[name].cast(pa.large_string()))
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: column {name} holds bytes that are not UTF-8") from error
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:

@@ -30,6 +30,8 @@ def load_section(path: Path, section: str, kind: type[P], defaults: dict[str, An
         told = told[section]
     if isinstance(told, list):
         told = _pick(path, section, told, pick)
+    elif pick is not None and isinstance(told, dict) and told.get("task") != pick:
+        raise ValueError(f"{path}: {section} has no task {pick}; it holds one task, so leave --task out")
     if not isinstance(told, dict):
         raise ValueError(f"{path}: expected a mapping with the fields of {section}: {', '.join(kind.model_fields)}")
     try:

@@ -60,3 +60,44 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=name):
         read_plain(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"text": "a"}\n{oops\n', "line 2 is not JSON"),
+        (b'{"text": "a"}\n\n[1]\n', "line 3 is no JSON object"),
+        (b'{"text": "a \xff"}\n', "line 1 is not UTF-8"),
+        (b"\n\n", "the file has no lines"),
+        (b"", "the file has no lines"),
+        (b'{"text": 1}\n', "column text holds Int64, not text"),
+        (b'{"text": ["a"]}\n', "column text holds List"),
+        (b'{"text": "a", "id": [1]}\n', "column id holds List"),
+        (b'{"text": "a", "id": null}\n', "1 documents have no id"),
+    ],
+)
+def test_what_is_wrong_with_a_jsonl_file_is_told_with_its_line(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(content))
+    for name in ("a.jsonl", "b.jsonl.gz"):
+        with pytest.raises(ValueError, match=f"{name}: {told}"):
+            read_plain(tmp_path / name)
+
+
+def test_a_cut_gzip_file_and_a_folder_are_told_apart_from_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 1000)[:-12])
+    (tmp_path / "folder.parquet").mkdir()
+    for name, told in (("cut.jsonl.gz", "is damaged"), ("folder.parquet", "is a folder"), ("none.parquet", "no such file")):
+        with pytest.raises(ValueError, match=f"{name}: .*{told}"):
+            read_plain(tmp_path / name)
+
+
+def test_text_in_another_guise_becomes_strings(tmp_path: Path) -> None:
+    for values in (pl.Series([b"a", None]), pl.Series(["a", None], dtype=pl.Categorical), pl.Series([None, None])):
+        pl.DataFrame({"text": values}).write_parquet(tmp_path / "a.parquet")
+        frame = read_plain(tmp_path / "a.parquet")
+        assert frame.schema["text"] == pl.String
+        assert frame["text"].to_list() == [None if v is None else "a" for v in values.to_list()]
+    pl.DataFrame({"text": [b"\xff"]}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: column text holds bytes that are not UTF-8"):
+        read_plain(tmp_path / "a.parquet")

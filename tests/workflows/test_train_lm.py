@@ -92,6 +92,8 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         ([tmp_path / "a.txt", *to], "give more documents"),
         ([tmp_path / "a.txt", *to, "--order", 9], "--order 9: Input should be less than or equal to 6"),
         ([tmp_path / "a.txt", *to, "--prune", "1"], "the first 0"),
+        ([tmp_path / "a.txt", *to, "--percentiles", "60,30"], "--percentiles 60,30: give two numbers between 0 and 100"),
+        ([tmp_path / "a.txt", *to[:3], "../en"], "--language ../en: write a language code"),
     ):
         failed = run(*arguments)
         assert isinstance(failed.exception, ValueError) and told in str(failed.exception), failed.output

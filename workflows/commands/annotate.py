@@ -11,6 +11,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pyarrow as pa
+
     from quality.registry import Signal
 
 in_argument = click.argument("source", metavar="IN", type=click.Path(path_type=Path, dir_okay=False))
@@ -43,24 +45,27 @@ def _list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @out_option
 @click.option("--signals", "names", multiple=True, metavar="NAME[,NAME]", help="Only these signals; all by default.")
 @click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="List every signal, and exit.")
+@click.option("--all-columns", is_flag=True, help="Write the columns of IN too: what label and mix need to see both.")
 @json_option
-def annotate(source: Path, out: Path, names: tuple[str, ...], as_json: bool) -> None:
+def annotate(source: Path, out: Path, names: tuple[str, ...], all_columns: bool, as_json: bool) -> None:
     """Measure the quality signals of the documents in IN, a Parquet or JSONL file.
 
     IN has a column raw_content (or text, or content); id, url, source_domain, language and CCNet's fields are used where they
-    are there. OUT has the column id, and one column per signal.
+    are there. OUT has the column id (with --all-columns: those of IN), and one column per signal.
     """
     from quality.annotate import annotate as measure
     from quality.registry import select
-    from workflows.plain_files import Sink, as_documents, read_batches
+    from workflows.plain_files import Sink, as_documents, check_outputs, read_batches
 
+    check_outputs([source], out)
     signals = select([n for name in names for n in name.split(",")] if names else "all")
     documents, columns = 0, set()
     with Sink(out) as sink:
         for batch in read_batches(source):
             documents += batch.num_rows
             columns.update(batch.column_names)
-            sink.write(measure(as_documents(batch), signals)[0])
+            measured = measure(as_documents(batch), signals)[0]
+            sink.write(_beside(batch, measured, source) if all_columns else measured)
     _summarise(out, signals, documents, columns, as_json)
 
 
@@ -78,8 +83,9 @@ def minhash(source: Path, out: Path, shingle: int, seed: int, bands: bool, as_js
     """
     from pipeline.minhash import BANDS, MinHash, MinHashParams, band_column
     from quality.annotate import annotate as sign
-    from workflows.plain_files import Sink, as_documents, read_batches
+    from workflows.plain_files import Sink, as_documents, check_outputs, read_batches
 
+    check_outputs([source], out)
     if bands and out.suffix != ".parquet":
         raise ValueError(f"{out}: bands are binary columns; write them to a .parquet file")
     signer = MinHash(MinHashParams(shingle=shingle, seed=seed))
@@ -99,13 +105,21 @@ def minhash(source: Path, out: Path, shingle: int, seed: int, bands: bool, as_js
         click.echo(f"{out}: {documents:,} documents, {unsigned:,} of them too short for a signature")
 
 
+def _beside(batch: pa.Table, measured: pa.Table, source: Path) -> pa.Table:
+    """A batch's columns, then its signals."""
+    for name in measured.column_names[1:]:
+        if name in batch.column_names:
+            raise ValueError(f"{source} already has a column {name}: leave --all-columns out, or choose with --signals")
+        batch = batch.append_column(name, measured[name])
+    return batch
+
+
 def _summarise(out: Path, signals: Sequence[Signal], documents: int, columns: set[str], as_json: bool) -> None:
     """What OUT holds, read back from it."""
     import polars as pl
 
     names = [s.name for s in signals]
-    schema = {"id": pl.String} | dict.fromkeys(names, pl.Float64)
-    frame = pl.scan_parquet(out) if out.suffix == ".parquet" else pl.scan_ndjson(out, schema=schema)
+    frame = pl.scan_parquet(out) if out.suffix == ".parquet" else pl.scan_ndjson(out, schema=dict.fromkeys(names, pl.Float64))
     told = {
         "null": pl.col(names).null_count(),
         "5%": pl.col(names).quantile(0.05),

@@ -48,7 +48,10 @@ def dedup(
     in its order. Its name, and that of the table of duplicates, ends in .parquet or .jsonl.
     """
     from pipeline.deduplicate import DeduplicateParams
+    from workflows.plain_files import check_outputs
 
+    check_outputs([], out, duplicates)  # the documents kept may take the place of those given
+    check_outputs(sources, duplicates)
     levels = () if level == "none" else (level,)
     asked = {"exact": exact, "similarities": levels, "keep": keep, "signal": signal, "prefer": prefer}
     if (keep == "best") != (signal is not None):

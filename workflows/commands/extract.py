@@ -60,8 +60,9 @@ def extract(
     from pipeline.ingest import ExtractParams, RawRows, RejectRows, documents, new_guard
     from pipeline.sources.record import Reject
     from pipeline.sources.registry import open_source
-    from workflows.plain_files import Sink
+    from workflows.plain_files import Sink, check_outputs
 
+    check_outputs(inputs, out, rejects)
     params = ExtractParams.model_validate({"method": method, "main_content": main_content, "time_limit": time_limit})
     files, source = open_source(_source(inputs, kind))
     rows, dropped = RawRows(), RejectRows()

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     help="Classes and labelling functions: a file of their own, or a recipe.",
 )  # fmt: skip
 @click.option("--task", help="Which task, if the file has several.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Parquet file of labels, probabilities and votes.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A .parquet or .jsonl file of labels, probabilities and votes.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 def label(documents: Path, config: Path, task: str | None, output: Path | None, as_json: bool) -> None:
     """Let labelling functions vote on the documents of IN (Parquet or JSONL), and show what each of them does.
@@ -33,8 +38,10 @@ def label(documents: Path, config: Path, task: str | None, output: Path | None, 
     from labelers.stages import LabelParams, label_table, vote_matrix
     from labelers.statistics import VoteStatistics
     from pipeline.frames import read_plain
+    from workflows.plain_files import check_outputs
     from workflows.section import load_section
 
+    check_outputs([documents, config], output)
     params = load_section(config, "label", LabelParams, {"task": "label"}, task)
     files = {key: Path(path) for key, path in python_files(params.functions).items()}
     functions = load_functions(params.functions, files)
@@ -60,12 +67,12 @@ def label(documents: Path, config: Path, task: str | None, output: Path | None, 
 
 def _write(output: Path, labels: pa.Table, votes: pa.Table) -> None:
     """Labels, then votes, side by side. ValueError if a function has the name of a column of the labels."""
-    from pipeline.corpus import encode_table
-    from pipeline.storage import Storage
+    from workflows.plain_files import Sink
 
     table = labels
     for name in votes.column_names[1:]:
         if name in table.column_names:
             raise ValueError(f"{output}: a labelling function cannot be called {name}, which is a column of the labels")
         table = table.append_column(name, votes[name])
-    Storage(str(output.parent)).write(output.name, encode_table("labels", table))
+    with Sink(output) as sink:
+        sink.write(table)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from pipeline.corpus import Corpus
     from pipeline.mix import MixParams
     from pipeline.plan import MixturePlan
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     "--config", "-c", required=True, type=click.Path(path_type=Path), metavar="YAML",
     help="Filters, components and budget: a file of their own, or a recipe.",
 )  # fmt: skip
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="For plain files: Parquet file of the marked documents.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="For plain files: a .parquet or .jsonl file of marked documents.",
+)
 @click.option("--selected", is_flag=True, help="With -o: write only the documents that the mixture selects.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
@@ -30,6 +36,7 @@ def mix(inputs: tuple[str, ...], config: Path, output: Path | None, selected: bo
     reason beside them.
     """
     from pipeline.mix import MixParams
+    from workflows.plain_files import check_outputs
     from workflows.section import load_section
 
     params = load_section(config, "mix", MixParams, {})
@@ -38,7 +45,10 @@ def mix(inputs: tuple[str, ...], config: Path, output: Path | None, selected: bo
     if not plain and others:
         raise click.UsageError(f"name one corpus, or only files ending in .parquet or .jsonl (.gz, .zst): {' '.join(inputs)}")
     if plain:
+        if selected and output is None:
+            raise click.UsageError("--selected says what -o writes: give -o too")
         paths = [Path(name) for name in inputs]
+        check_outputs([*paths, config], output)
         plan = _plan_files(params, paths)
         _show(plan, as_json)
         if output is not None and not dry_run:
@@ -73,16 +83,16 @@ def _plan_files(params: MixParams, paths: list[Path]) -> MixturePlan:
 
 
 def _mark_files(params: MixParams, plan: MixturePlan, paths: list[Path], output: Path, selected: bool) -> None:
-    """Files marked, one after the other, into one Parquet file. ValueError if their columns differ, or collide."""
+    """Files marked, one after the other, into one file. ValueError if their columns differ, or collide."""
     import polars as pl
-    import pyarrow.parquet as pq
+    import pyarrow as pa
 
     from pipeline.frames import read_plain, to_polars
     from pipeline.mix import mixture_table
+    from workflows.plain_files import Sink
 
-    beside = output.with_name(f".{output.name}.tmp")
-    writer: pq.ParquetWriter | None = None
-    try:
+    schemas: list[pa.Schema] = []
+    with Sink(output) as sink:
         for path in paths:
             frame = read_plain(path)
             marks = to_polars(mixture_table(params, frame, plan)).drop("id")
@@ -91,20 +101,16 @@ def _mark_files(params: MixParams, plan: MixturePlan, paths: list[Path], output:
                 raise ValueError(f"{path} already has a column {taken[0]}, which {output} would need")
             marked = pl.concat([frame, marks], how="horizontal")
             table = (marked.filter(pl.col("component").is_not_null()) if selected else marked).to_arrow()
-            if writer is None:
-                writer = pq.ParquetWriter(beside, table.schema, compression="zstd")
-            names = writer.schema.names
-            if set(table.column_names) != set(names):
-                differing = sorted(set(table.column_names) ^ set(names))
+            schemas.append(table.schema)
+            schema = schemas[0]
+            if differing := sorted(set(table.column_names) ^ set(schema.names)):
                 raise ValueError(f"{path} and {paths[0]} differ in the columns {', '.join(differing)}: mix them apart")
-            writer.write_table(table.select(names).cast(writer.schema))
-        assert writer is not None
-        writer.close()
-        beside.replace(output)
-    finally:
-        if writer is not None:
-            writer.close()
-        beside.unlink(missing_ok=True)
+            try:
+                sink.write(table.select(schema.names).cast(schema))
+            except pa.ArrowException as error:
+                raise ValueError(
+                    f"{path} and {paths[0]} differ in the types of their columns: {error}; mix them apart"
+                ) from error
 
 
 def _plan_corpus(params: MixParams, url: str) -> MixturePlan:
@@ -114,13 +120,18 @@ def _plan_corpus(params: MixParams, url: str) -> MixturePlan:
     from pipeline.plan import make_plan
 
     corpus, stage = Corpus(url), Plan(params)
-    partitions = corpus.partitions(params.tables[0])
-    if not partitions:
-        raise ValueError(f"{url} has no {params.tables[0]}: name the folder or URL of a corpus, or files to mix")
+    partitions = _partitions(params, corpus, url)
     stage.setup({key: Path(path) for key, path in stage.files().items()})
     summaries = [stage.summarise(p, {t: corpus.read(t, p) for t in params.tables}) for p in partitions]
     summary = stage.merge(summaries)
     return make_plan(params.name, params.components, params.tokens, params.characters_per_token, summary)
+
+
+def _partitions(params: MixParams, corpus: Corpus, url: str) -> list[str]:
+    partitions = corpus.partitions(params.tables[0])
+    if not partitions:
+        raise ValueError(f"{url} has no {params.tables[0]}: name the folder or URL of a corpus, or files to mix")
+    return partitions
 
 
 def _mix_corpus(params: MixParams, url: str, as_json: bool) -> None:
@@ -133,6 +144,7 @@ def _mix_corpus(params: MixParams, url: str, as_json: bool) -> None:
     from workflows.progress import Progress
 
     corpus = Corpus(url)
+    _partitions(params, corpus, url)
     engine = Engine(corpus, InlineExecutor(corpus.storage), Progress())
     engine.adopt()
     engine.run(Plan(params))

@@ -79,7 +79,9 @@ def list_(as_json: bool) -> None:
 @click.argument("names", nargs=-1, required=True)
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Folder, instead of the cache.")
 @click.option("--mirror", metavar="URL", help="A server with the publisher's paths, instead of the publisher.")
-@click.option("--retries", default=4, show_default=True, help="Attempts without progress before giving up.")
+@click.option(
+    "--retries", default=4, show_default=True, type=click.IntRange(0), help="Attempts without progress before giving up."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def fetch(names: tuple[str, ...], folder: Path | None, mirror: str | None, retries: int, as_json: bool) -> None:
     """Download models and check them. An interrupted download goes on where it ended.

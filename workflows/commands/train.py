@@ -20,6 +20,8 @@ def train(run: Path, overrides: tuple[str, ...], workers: int | None, gpu: bool,
     RUN.yaml holds a run: folder, data, model, optimizer, schedule, steps (docs/training.md). Several processes:
     torchrun --nproc-per-node 2 -m workflows.cli train RUN.yaml
     """
+    if gpu and workers is None:
+        raise click.UsageError("--gpu goes with --ray N; without it, the settings device and precision decide")
     from training import load_config, train_on_ray
     from training import train as train_model
 
@@ -40,7 +42,9 @@ def train(run: Path, overrides: tuple[str, ...], workers: int | None, gpu: bool,
 @click.option(
     "--held-out", "named", multiple=True, metavar="NAME=MANIFEST", help="Token shards to evaluate on; may be repeated."
 )
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Stop after so many tokens of each component.")
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), help="Per component, stop after the document that reaches so many tokens."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(folder: Path, named: tuple[str, ...], max_tokens: int | None, device: str, as_json: bool) -> None:
@@ -50,7 +54,10 @@ def evaluate(folder: Path, named: tuple[str, ...], max_tokens: int | None, devic
     """
     from training import evaluate as evaluate_model
 
-    manifests = dict(_named(text) for text in named) or _held_out(folder)
+    manifests = dict(_named(text) for text in named)
+    if len(manifests) < len(named):
+        raise click.UsageError("--held-out: two have the same name")
+    manifests = manifests or _held_out(folder)
     results = evaluate_model(folder, manifests, device, max_tokens)
     if as_json:
         click.echo(json.dumps(results))

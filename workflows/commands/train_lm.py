@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,13 @@ class _Numbers(click.ParamType):
 
 @click.command("train-lm")
 @click.argument("inputs", nargs=-1, required=True, type=_PATH)
-@click.option("-o", "--output", required=True, type=_PATH, help="Folder for the models; other languages in it stay.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the models; other languages in it stay.",
+)
 @click.option("--language", required=True, metavar="CODE", help="Language of the text, such as en.")
 @click.option("--vocabulary-size", "--vocab-size", default=65536, show_default=True, help="SentencePiece pieces.")
 @click.option("--order", default=5, show_default=True, help="Words of an n-gram.")
@@ -97,12 +104,20 @@ def train_lm(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']}: {first['msg']}") from error
+        given = ",".join(f"{n:g}" for n in first["input"]) if isinstance(first["input"], tuple) else first["input"]
+        told = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"--{str(first['loc'][0]).replace('_', '-')} {given}: {told}") from error
+    if re.fullmatch(r"[A-Za-z0-9_-]+", language) is None:
+        raise ValueError(f"--language {language}: write a language code, such as en: letters, digits, - and _")
     texts = TrainingText(inputs, language, documents)  # type: ignore[arg-type] # click checked it
     texts.files()
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".training.", dir=output) as scratch:
-        trained = train_language_model(texts, language, Path(scratch), params)
+        try:
+            trained = train_language_model(texts, language, Path(scratch), params)
+        except ValueError as error:
+            unread = ", ".join(f"{reason} {count:,}" for reason, count in sorted(texts.rejected.items()))
+            raise ValueError(f"{error} (not read: {unread})" if unread else str(error)) from error
         for path in (trained.tokenizer, trained.model):  # both at the end: one without the other's is of no use
             path.replace(output / path.name)
     card = trained.card | {"unread": dict(sorted(texts.rejected.items()))}
