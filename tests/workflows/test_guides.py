@@ -28,6 +28,8 @@ def test_the_labelling_functions_of_the_guide_run(tmp_path: Path) -> None:
     (source,) = blocks("labelling.md", "python")
     (tmp_path / "f.py").write_text(source)
     functions = load_functions([PythonParams(python="f.py")], {"python:f.py": tmp_path / "f.py"})
-    frame = pl.DataFrame({"id": ["a", "b"], "length": [100, 50], "nlines": [1, 1], "raw_content": ["a tablespoon", "x"]})
+    frame = pl.DataFrame(
+        {"id": ["a", "b"], "ccnet_length": [100, 50], "ccnet_nlines": [1, 1], "raw_content": ["a tablespoon", "x"]}
+    )
     votes = apply(functions, ("low", "high"), frame)
     assert votes.to_pydict() == {"id": ["a", "b"], "long_lines": [1, 0], "recipe": [1, -1]}
