@@ -142,3 +142,21 @@ def test_what_an_interrupted_run_wrote_is_gone(tmp_path: Path) -> None:
         process.kill()
     assert process.returncode == 130 and "interrupted" in said
     assert list(folder.iterdir()) == []
+
+
+def test_a_failed_tokenization_leaves_the_earlier_one_whole(tmp_path: Path, source: Path) -> None:
+    out = tmp_path / "tokens"
+    done("tokenize", source, "-o", out, "--vocab-size", 260)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    (tmp_path / "bad.jsonl").write_text("{oops")
+    done("tokenize", source, "-o", tmp_path / "other", "--vocab-size", 270)
+    fails("tokenize", source, tmp_path / "bad.jsonl", "-o", out, "--tokenizer", tmp_path / "other" / "tokenizer.json")
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    assert sorted(p.name for p in out.iterdir()) == ["all", "tokenizer.json"]
+
+
+def test_a_document_without_a_split_is_counted(tmp_path: Path) -> None:
+    marked = tmp_path / "marked.parquet"
+    pl.DataFrame({"text": ["a", "b"], "component": ["c", "c"], "split": ["train", None]}).write_parquet(marked)
+    told = json.loads(done("tokenize", marked, "-o", tmp_path / "tokens", "--vocab-size", 260, "--json"))
+    assert [m["documents"] for m in told["manifests"]] == [1] and told["dropped"] == {"not_selected": 1}

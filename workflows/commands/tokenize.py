@@ -42,17 +42,22 @@ def tokenize(
     Files that `menagerie mix` marked give one folder per component and split, of what is selected; others give all their
     documents. Open manifest.json with pipeline.shards.TokenShards, or name it to `menagerie train`.
     """
+    import tempfile
+
     from pipeline.tokenizer import DocumentTokenizer, train_bpe
 
     if (tokenizer is None) == (vocab_size is None):
         raise click.UsageError("give either --tokenizer or --vocab-size")
-    beside = output / "tokenizer.json"
     if tokenizer is not None:
         content = DocumentTokenizer(tokenizer, eos).path.read_bytes()
     else:
         content = train_bpe(_sample(inputs, column, sample_characters), vocab_size or 0, *([eos] if eos is not None else []))
-    _write(beside, content)
-    manifests, dropped = _encode(inputs, column, DocumentTokenizer(beside, eos), output)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tokens.", dir=output) as scratch:  # until all of it is there
+        beside = Path(scratch) / "tokenizer.json"
+        _write(beside, content)
+        written, dropped = _encode(inputs, column, DocumentTokenizer(beside, eos), Path(scratch))
+        manifests = _publish(written, Path(scratch), output)
     _show(manifests, dropped, output, as_json)
 
 
@@ -70,7 +75,7 @@ def _read(path: Path, column: str | None) -> tuple[Texts, dict[str, int]]:
     marked = {"component", "split"} <= set(frame.columns)
     if not marked:
         frame = frame.with_columns(component=pl.lit("all"), split=pl.lit("train"))
-    selected = frame.filter(pl.col("component").is_not_null())
+    selected = frame.filter(pl.col("component").is_not_null() & pl.col("split").is_not_null())
     kept = selected.filter(pl.col(text).is_not_null())
     dropped = {"not_selected": frame.height - selected.height, "no_text": selected.height - kept.height}
     return {key: (part["id"].to_list(), part[text].to_list()) for key, part in _parts(kept)}, dropped
@@ -105,13 +110,13 @@ def _sample(inputs: tuple[Path, ...], column: str | None, limit: int) -> list[st
 def _encode(
     inputs: tuple[Path, ...], column: str | None, tokenizer: DocumentTokenizer, output: Path
 ) -> tuple[dict[Path, Manifest], dict[str, int]]:
-    """Writes the shards, and the manifests once all of them are there."""
+    """Writes the shards, then the manifests."""
     from collections import Counter
 
     import numpy as np
     import xxhash
 
-    from pipeline.shards import TOKENS, Manifest, Shard, encode_shard, link_for_datatrove
+    from pipeline.shards import TOKENS, Manifest, Shard, encode_shard
     from pipeline.tokenize import shard_folder
 
     shards: dict[tuple[str, str], list[Shard]] = {}
@@ -138,10 +143,25 @@ def _encode(
         )  # fmt: skip
         path = output / component / split / "manifest.json"
         _write(path, manifest.to_json())
-        link_for_datatrove(path)
         manifests[path] = manifest
-    _sweep(output, manifests)
     return manifests, {reason: count for reason, count in sorted(dropped.items()) if count}
+
+
+def _publish(written: dict[Path, Manifest], scratch: Path, output: Path) -> dict[Path, Manifest]:
+    """Move whole shards to where they belong, manifests last: no manifest ever stands beside shards that are not its own."""
+    from pipeline.shards import link_for_datatrove
+
+    for old in output.glob("*/*/manifest.json"):
+        old.unlink()
+    for file in sorted((f for f in scratch.rglob("*") if f.is_file()), key=lambda f: (f in written, f)):
+        to = output / file.relative_to(scratch)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(to)
+    manifests = {output / path.relative_to(scratch): manifest for path, manifest in written.items()}
+    for path in manifests:
+        link_for_datatrove(path)
+    _sweep(output, manifests)
+    return manifests
 
 
 def _sweep(output: Path, manifests: dict[Path, Manifest]) -> None:
