@@ -179,6 +179,8 @@ def test_bad_input_is_one_line_that_says_where(tmp_path: Path) -> None:
     assert "column length should hold numbers" in fails("annotate", numbers, "-o", out)
     assert not out.exists()
     assert call("dedup", wrong, "-o", out, "--keep", "best").exit_code == 2
+    words = fails("dedup", numbers, "-o", out, "--keep", "best", "--signal", "length")
+    assert "--signal length: the column holds" in words and "not numbers" in words
 
 
 def test_a_giant_cluster_is_named_with_its_file(tmp_path: Path) -> None:

@@ -143,11 +143,22 @@ def _tables(batch: pa.Table, params: Any) -> Mapping[str, pa.Table]:
 
     documents = _identify(batch)
     own = params.signal is not None and params.signal in batch.column_names
+    if own and not _holds_numbers(batch.schema.field(params.signal).type):
+        raise ValueError(f"--signal {params.signal}: the column holds {batch.schema.field(params.signal).type}, not numbers")
     signals = select([params.signal]) if params.signal and not own else []
     measured, signed = annotate(documents, signals, MinHash() if params.similarities else None)
     if own:
         measured = measured.append_column(params.signal, batch[params.signal])
     return {"documents": documents, "minhash": signed, "signals": measured}
+
+
+def _holds_numbers(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return any(
+        holds(kind)
+        for holds in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+    )
 
 
 def _print(told: Mapping[str, Any]) -> None:
