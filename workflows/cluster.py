@@ -22,8 +22,8 @@ R = TypeVar("R")
 OBJECT_STORE_BYTES = 256 << 20
 """A local Ray's object store. Tasks read and write files themselves; only descriptors, receipts and shuffles pass through."""
 
-BLOCKS_PER_WORKER = 16
-"""How finely work is dealt out: enough that workers end together, few enough that scheduling costs little."""
+HANDS_AHEAD = 3
+"""A worker takes 1 / (HANDS_AHEAD x workers) of what is left: Ray Data takes some 0.2 s to give a worker its next block."""
 
 _ONE_THREAD = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 """A task has one core: a library that starts a thread per core in every task would only get in the way of the others."""
@@ -80,7 +80,7 @@ class RayExecutor:
         slots = max(1, int(cluster.get("CPU", 1) // max(resources.cpus, 1e-9)))
         if resources.gpus:
             slots = min(slots, max(1, int(cluster.get("GPU", 0) // resources.gpus)))
-        dealt = _deal(items, slots * BLOCKS_PER_WORKER)
+        dealt = _deal(items, slots)
         rows = ray.data.from_items([{"items": pickle.dumps(some)} for some in dealt], override_num_blocks=len(dealt))
         told = pickle.dumps(function)
         fn: Any
@@ -104,7 +104,7 @@ class RayExecutor:
         import ray
 
         workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        dealt = _deal(files, workers * BLOCKS_PER_WORKER)
+        dealt = _deal(files, workers)
         # Not `read_parquet`: it looks into every file first, one by one, which takes longer than the shuffle.
         paths = ray.data.from_items([{"paths": some} for some in dealt], override_num_blocks=len(dealt))
         read: Any = _read
@@ -113,13 +113,18 @@ class RayExecutor:
         yield from groups.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
-def _deal(items: Sequence[T], most: int) -> list[list[T]]:
-    """Items dealt out to at most `most` hands, one by one, so that a list sorted by size gives hands of like size.
+def _deal(items: Sequence[T], workers: int) -> list[list[T]]:
+    """Items in hands that grow smaller (guided self-scheduling, Polychronopoulos & Kuck 1987), down to one item.
 
-    A hand is a row in a block of its own, Ray Data's unit of scheduling, which costs some 50 ms: small tasks share one.
+    A hand is a row in a block of its own, Ray Data's unit of scheduling: large ones at first, since each costs a wait;
+    single items at the end, so that workers end together.
     """
-    hands = min(len(items), most)
-    return [list(items[start::hands]) for start in range(hands)]
+    hands, start = [], 0
+    while start < len(items):
+        size = max(1, (len(items) - start) // (HANDS_AHEAD * workers))
+        hands.append(list(items[start : start + size]))
+        start += size
+    return hands
 
 
 def _read(batch: pa.Table, storage: Storage) -> pa.Table:
