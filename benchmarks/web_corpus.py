@@ -20,7 +20,7 @@ def pages() -> list[Path]:
 
 
 def write_recipe(folder: Path, copies: int) -> Path:
-    """A recipe over `copies` x the pages, one file per shard, from ingest to duplicates."""
+    """A recipe over `copies` x the pages, one shard per copy, from ingest to duplicates."""
     crawl = folder / "crawl"
     crawl.mkdir(parents=True, exist_ok=True)
     for copy in range(copies):
@@ -34,7 +34,7 @@ def write_recipe(folder: Path, copies: int) -> Path:
         "ingest": {
             "snapshot": "web",
             "source": {"kind": "warc", "paths": [str(crawl / "*.warc.gz")]},
-            "shards": copies * len(pages()),
+            "shards": copies,
         },
         "mine": {
             "paragraphs": {"group_shards": 1},
