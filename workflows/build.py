@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from pipeline.mix import Plan, plan_path
 from pipeline.plan import MixturePlan, render_plan
 from pipeline.receipt import Receipt
 from pipeline.stage import Executor, GlobalStage, PartitionStage, Stage
-from workflows.engine import Engine
+from workflows.engine import Engine, NotBuiltError
 from workflows.inline import InlineExecutor
 from workflows.progress import Progress
 from workflows.recipe import EngineParams, Recipe
@@ -47,9 +48,11 @@ def build(recipe: Recipe, until: str | None = None, progress: Progress | None = 
     receipts: dict[str, list[Receipt]] = {}
     with executor(corpus, recipe.engine) as runs:
         engine = Engine(corpus, runs, progress, recipe.keep_rejects)
-        for stage in stages[: last + 1]:
+        for position, stage in enumerate(stages[: last + 1]):
             receipts[stage.name] = engine.run(stage)
             _tell(stage, receipts[stage.name], corpus, progress)
+            if position < last and {"documents", "raw"} & {*stage.output_tables()}:
+                _check_documents(stage, receipts[stage.name])
         for step in steps[: max(last + 1 - len(stages), 0)]:
             receipts[step] = [_run_step(step, recipe, engine)]
     return receipts
@@ -62,6 +65,17 @@ def _tell(stage: Stage, receipts: list[Receipt], corpus: Corpus, progress: Progr
             progress.show(f"warning: {warning}")
     if isinstance(stage, Plan):
         progress.show(render_plan(MixturePlan.from_json(corpus.storage.read(plan_path(stage.params.name)))))
+
+
+def _check_documents(stage: Stage, receipts: list[Receipt]) -> None:
+    """ValueError if a stage left no document at all: the stages after it would fail on what they do not find."""
+    if any(r.rows_out for r in receipts):
+        return
+    drops = Counter[str]()
+    for receipt in receipts:
+        drops.update(receipt.drops)
+    why = ", ".join(f"{reason} {count:,}" for reason, count in drops.most_common())
+    raise ValueError(f"{stage.name} leaves no document of {sum(r.rows_in for r in receipts):,}: {why or 'its input is empty'}")
 
 
 def _last(names: list[str], until: str) -> int:
@@ -92,6 +106,7 @@ class StageStatus:
     done: int
     total: int | None
     receipts: list[Receipt]
+    problem: str | None = None  # why it cannot be told: a damaged receipt, a model that is not there
 
 
 def survey(recipe: Recipe) -> list[StageStatus]:
@@ -125,5 +140,7 @@ def _survey_stage(engine: Engine, stage: Stage, complete: bool) -> StageStatus:
         groups = engine.plan_groups(stage, summaries.done)
         engine.record(stage, groups.done)
         return StageStatus(stage.name, len(groups.done), len(groups.done) + len(groups.todo), groups.done)
-    except ValueError:  # an input that is not there yet
+    except NotBuiltError:
         return StageStatus(stage.name, 0, None, [])
+    except ValueError as error:
+        return StageStatus(stage.name, 0, None, [], str(error))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.resources
+import json
 import time
 from pathlib import Path
 
@@ -29,16 +31,22 @@ def run(folder: str, pages: int, engine: str) -> None:
 
 def demo_recipe(folder: Path, engine: str = "ray") -> Recipe:
     """The shipped recipe, with its corpus, crawl and report in `folder`."""
+    pages = f"{glob.escape(str(folder / 'crawl'))}/*.warc.gz"
     with importlib.resources.as_file(importlib.resources.files("recipes") / RECIPE) as path:
         return load_recipe(
             path,
             [
-                f"corpus={folder / 'corpus'}",
-                f"ingest.source.paths=['{folder / 'crawl'}/*.warc.gz']",
-                f"report.path={folder / 'report.html'}",
+                # As JSON, which is YAML too: a folder's name may hold what YAML, or a shell pattern, gives a meaning.
+                f"corpus={_quoted(folder / 'corpus')}",
+                f"ingest.source.paths=[{_quoted(pages)}]",
+                f"report.path={_quoted(folder / 'report.html')}",
                 f"engine.kind={engine}",
             ],
         )
+
+
+def _quoted(value: object) -> str:
+    return json.dumps(str(value), ensure_ascii=False)
 
 
 def _crawl(folder: Path, pages: int) -> int:

@@ -19,6 +19,10 @@ from workflows.work import FAN_IN, Failure, FinishWork, Group, Merge, MergeWork,
 X = TypeVar("X")
 
 
+class NotBuiltError(ValueError):
+    """A stage's input is not there, because a stage before it has not run."""
+
+
 @dataclass
 class Plan(Generic[X]):
     """Receipts that hold, tasks (or groups) to do, and receipts whose partition is gone."""
@@ -80,7 +84,9 @@ class Engine:
         inputs = stage.input_tables()
         for table in inputs:
             if table not in self._written:
-                raise ValueError(f"{stage.name} reads {table}, which no stage before it writes: is that stage in the recipe?")
+                raise NotBuiltError(
+                    f"{stage.name} reads {table}, which no stage before it writes: is that stage in the recipe?"
+                )
         partitions = list(names) if names is not None else self.partitions(inputs[0])
         files = self.file_digests(stage)
         params = stage.params.model_dump(mode="json")
@@ -117,7 +123,7 @@ class Engine:
 
     def _digest(self, path: str, stage: str) -> str:
         if path not in self.catalog:
-            raise ValueError(f"{stage} needs {path}, which no stage before it has written: is that stage in the recipe?")
+            raise NotBuiltError(f"{stage} needs {path}, which no stage before it has written: is that stage in the recipe?")
         return self.catalog[path].digest
 
     def _size(self, task: Task) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from pipeline.stage import Params, Stage
 from pipeline.tokenize import TokenizeParams
 from pipeline.tokenize import stages as tokenize_stages
 from quality.annotate import Annotate, AnnotateParams
+from workflows.section import explain, load_yaml
 from workflows.training_steps import EvaluateParams, TrainParams
 
 
@@ -43,7 +45,7 @@ class Recipe(Params):
     """A whole build. A section that is left out is a stage that does not run."""
 
     name: str = Field(description="Name of the build, shown in reports and job names.")
-    corpus: str = Field(description="Folder or URL of the corpus: local, `s3://`, `gs://`, or what fsspec opens.")
+    corpus: str = Field(min_length=1, description="Folder or URL of the corpus: local, `s3://`, `gs://`, or what fsspec opens.")
     engine: EngineParams = Field(EngineParams(), description="Where the stages run.")
     keep_rejects: bool = Field(False, description="Write dropped records, with their reasons, to `rejects/`.")
     ingest: IngestParams | None = Field(None, description="Sources to documents.")
@@ -71,7 +73,31 @@ class Recipe(Params):
             raise ValueError("ingest_redpajama brings its signals: set annotate.signals to [] to add signatures only")
         if self.ingest and not self.mine and (self.annotate or self.deduplicate or self.label or self.mix):
             raise ValueError("the stages after ingest work on mined documents: add a mine section")
+        self._check_wiring()
         return self
+
+    def _check_wiring(self) -> None:
+        """Every table that a stage reads, a stage before it writes: told before the first stage runs, not hours later."""
+        again = [task for task, count in Counter(t.task for t in self.label).items() if count > 1]
+        if again:
+            raise ValueError(f"label has the task {again[0]} twice: give each a name of its own")
+        if self.evaluate and not self.train:
+            raise ValueError("the recipe evaluates, but does not train: add a train section")
+        if self.train and not (self.tokenize and self.mix):
+            raise ValueError("train reads the token shards of a mixture: add a mix and a tokenize section")
+        if self.train and self.train.folder is None and "://" in self.corpus and not self.corpus.startswith("file://"):
+            raise ValueError(f"train.folder is not set: {self.corpus} is no local folder, and a run needs one")
+        for section in (self.tokenize, self.train):
+            if section and section.mixture is not None and self.mix and section.mixture != self.mix.name:
+                name = "tokenize" if section is self.tokenize else "train"
+                raise ValueError(f"{name}.mixture is {section.mixture}, but the recipe's mixture is {self.mix.name}")
+        written: set[str] = set()
+        for stage in self.stages():
+            for table in stage.input_tables():
+                if table not in written:
+                    there = ", ".join(sorted(written)) or "none"
+                    raise ValueError(f"{stage.name} reads {table}, which no stage before it writes (there are: {there})")
+            written.update(stage.output_tables())
 
     def stages(self) -> list[Stage]:
         """The stages of the corpus, in order (training and report come after them)."""
@@ -105,11 +131,9 @@ def load_recipe(path: str | Path, assignments: Sequence[str] = ()) -> Recipe:
     ValueError, in one line, names the file, the field and what is wrong with it.
     """
     try:
-        told = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        told = load_yaml(Path(path))
     except FileNotFoundError as error:
         raise ValueError(f"{path} is not there: name a recipe, such as recipes/demo.yaml") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(told, dict):
         raise ValueError(f"{path} holds no recipe: a recipe is a YAML mapping with name, corpus, ingest, ...")
     for assignment in assignments:
@@ -117,32 +141,35 @@ def load_recipe(path: str | Path, assignments: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(told)
     except ValidationError as error:
-        first, *others = error.errors()
-        where = ".".join(str(part) for part in first["loc"]) or "the recipe"
-        more = f" (and {len(others)} more)" if others else ""
-        raise ValueError(f"{path}: {where}: {first['msg']}{more}") from error
+        raise ValueError(f"{path}: {explain(error, Recipe)}") from error
 
 
 def _assign(told: dict[str, Any], assignment: str) -> None:
     name, equals, value = assignment.partition("=")
-    if not equals:
+    if not equals or not all(name.split(".")):
         raise ValueError(f"--set {assignment}: write it as section.field=value")
+    try:
+        item = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {assignment}: the value is not YAML: {error}") from error
     *path, last = name.split(".")
     place: Any = told
     for part in path:
         if isinstance(place, list):
             place = place[_index(place, part, assignment)]
+            if not isinstance(place, dict | list):
+                raise ValueError(f"--set {assignment}: item {part} holds no fields")
             continue
         if not isinstance(place.get(part), dict | list):
             place[part] = {}
         place = place[part]
     if isinstance(place, list):
-        place[_index(place, last, assignment)] = yaml.safe_load(value)
+        place[_index(place, last, assignment)] = item
     else:
-        place[last] = yaml.safe_load(value)
+        place[last] = item
 
 
 def _index(items: list[Any], part: str, assignment: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
+    if not part.isdecimal() or int(part) >= len(items):
         raise ValueError(f"--set {assignment}: {part} is no item of a list of {len(items)}")
     return int(part)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipeline.stage import Params
 
@@ -21,11 +22,9 @@ def load_section(path: Path, section: str, kind: type[P], defaults: dict[str, An
     the file, the field and what is wrong with it.
     """
     try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+        told = load_yaml(path)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is not there") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
     if isinstance(told, dict) and section in told:
         told = told[section]
     if isinstance(told, list):
@@ -37,7 +36,7 @@ def load_section(path: Path, section: str, kind: type[P], defaults: dict[str, An
     try:
         return kind.model_validate(defaults | told)
     except ValidationError as error:
-        raise ValueError(f"{path}: {_first(error)}") from error
+        raise ValueError(f"{path}: {explain(error, kind)}") from error
 
 
 def _pick(path: Path, section: str, tasks: list[Any], pick: str | None) -> Any:
@@ -51,8 +50,53 @@ def _pick(path: Path, section: str, tasks: list[Any], pick: str | None) -> Any:
     return next(t for t in tasks if isinstance(t, dict) and t.get("task") == pick)
 
 
-def _first(error: ValidationError) -> str:
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that is written twice is an error: the parser would keep the last one, without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(path: Path) -> Any:
+    """What a YAML file holds. ValueError names the file and the place; FileNotFoundError if there is none."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+
+
+_KINDS = {"tuple": "list", "dictionary": "mapping", "valid string": "string (quote it, if it looks like a number)"}
+
+
+def explain(error: ValidationError, kind: type[BaseModel]) -> str:
+    """A validation error of a YAML file in one line, in YAML's words: field, what is wrong, and the name that was meant."""
     first, *others = error.errors()
     where = ".".join(str(part) for part in first["loc"])
     told = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        told = f"there is no field of this name{_meant(str(first['loc'][-1]), first['loc'], kind)}"
+    elif first["type"] in ("model_type", "model_attributes_type", "dataclass_type", "dict_type"):
+        told = "Input should be a mapping"
+    else:
+        for python, yaml_ in _KINDS.items():
+            told = told.replace(python, yaml_)
     return f"{where}: {told}" * bool(where) + told * (not where) + (f" (and {len(others)} more)" if others else "")
+
+
+def _meant(wrong: str, path: tuple[int | str, ...], kind: type[BaseModel]) -> str:
+    """The nearest name among the fields at a path, where these are plain to find."""
+    at: Any = kind
+    for part in path[:-1]:
+        fields = getattr(at, "model_fields", None) or {}
+        if part not in fields:
+            return ""
+        options = [fields[part].annotation, *getattr(fields[part].annotation, "__args__", ())]
+        at = next((o for o in options if hasattr(o, "model_fields")), None)
+    near = difflib.get_close_matches(wrong, getattr(at, "model_fields", ()), 1)
+    return f"; is {near[0]} meant?" if near else ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.mix import plan_path
 from pipeline.plan import MixturePlan
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from workflows.recipe import Recipe
 
 VERSION = 1
+RUN_FILES = ("model.safetensors", "config.json", "tokenizer.json")
+"""What a run leaves when its last step is done."""
 
 
 class TrainParams(Params):
@@ -55,6 +58,13 @@ class TrainParams(Params):
     device: str = Field("auto", pattern="^(auto|cpu|cuda)$", description="`auto`, `cpu` or `cuda`.")
     precision: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="`auto`, `float32` or `bfloat16`.")
 
+    @field_validator("folder")
+    @classmethod
+    def _local(cls, folder: str | None) -> str | None:
+        if folder is not None and "://" in folder:
+            raise ValueError(f"{folder} is a URL, and a run needs a local folder")
+        return folder
+
 
 class EvaluateParams(Params):
     """Perplexity per component on held-out documents, and sampled text."""
@@ -78,7 +88,7 @@ def run_config(recipe: Recipe, engine: Engine) -> tuple[RunConfig, str]:
     local = engine.corpus.storage.local
     if local is None and params.folder is None:
         raise ValueError(f"train.folder is not set: {engine.corpus.url} is no local folder, and a run needs one")
-    runs = Path(params.folder) if params.folder is not None else Path(local or ".") / "runs"
+    runs = Path(params.folder).expanduser() if params.folder is not None else Path(local or ".") / "runs"
     folder = runs.absolute() / f"{params.mixture}-{mark[:12]}"
     components = {
         c.name: ComponentConfig(str(local_manifest(engine, paths[c.name], folder / "data")), c.weight, c.max_epochs)
@@ -99,7 +109,12 @@ def train_step(recipe: Recipe, engine: Engine) -> Receipt:
     config, mark = run_config(recipe, engine)
     assert recipe.train is not None
     receipt = engine.corpus.receipt("train", recipe.train.mixture)
-    if receipt and receipt.fingerprint == mark and (Path(config.folder) / "model.safetensors").exists():
+    finished = all((Path(config.folder) / name).exists() for name in RUN_FILES)
+    if receipt and receipt.fingerprint == mark and finished:
+        if receipt.metrics.get("run") != config.folder:  # a corpus that was moved, with its runs
+            outputs = _outputs(engine, Path(config.folder))
+            receipt = replace(receipt, outputs=outputs, metrics=dict(receipt.metrics) | {"run": config.folder})
+            engine.corpus.write_receipt(receipt)
         with engine.progress.stage("train", 1, [receipt]):
             return receipt
     begun = time.perf_counter()
@@ -132,14 +147,15 @@ def evaluate_step(recipe: Recipe, engine: Engine) -> Receipt:
         raise ValueError("the recipe evaluates, but does not train: add a train section")
     trained = engine.corpus.receipt("train", recipe.train.mixture)
     assert trained is not None, "train comes before evaluate"
-    folder = Path(trained.metrics["run"])
+    folder = Path(str(trained.metrics["run"]))
     plan = MixturePlan.from_json(engine.corpus.storage.read(plan_path(recipe.train.mixture)))
     paths = {c.name: manifest_path(recipe.train.mixture, c.name, "heldout") for c in plan.components if c.heldout_documents}
     inputs = {path: engine.catalog[_built(engine, path, "tokenize")].digest for path in paths.values()}
     params = recipe.evaluate.model_dump(mode="json")
     mark = fingerprint("evaluate", VERSION, params, inputs | {"train": trained.fingerprint})
     receipt = engine.corpus.receipt("evaluate", recipe.train.mixture)
-    if receipt and receipt.fingerprint == mark:
+    known = receipt is not None and receipt.fingerprint == mark and receipt.metrics.get("run") == str(folder)
+    if receipt and known and (folder / "evaluation.json").exists():
         with engine.progress.stage("evaluate", 1, [receipt]):
             return receipt
     begun = time.perf_counter()
@@ -191,7 +207,7 @@ def _outputs(engine: Engine, folder: Path) -> dict[str, Output]:
     if local is None or not folder.is_relative_to(local):
         return {}
     outputs = {}
-    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+    for name in RUN_FILES:
         path = str((folder / name).relative_to(local))
         if (folder / name).exists():
             outputs[path] = Output(engine.corpus.storage.digest(path), (folder / name).stat().st_size)

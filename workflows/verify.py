@@ -19,7 +19,11 @@ def verify(corpus: Corpus) -> Iterator[str]:
         raise ValueError(f"{corpus.url} has no receipts: is it a corpus?")
     known: dict[str, Output] = {}
     for path in paths:
-        receipt = corpus.read_receipt(path)
+        try:
+            receipt = corpus.read_receipt(path)
+        except ValueError as error:  # the files that it named show up below, as files that no receipt knows
+            yield str(error)
+            continue
         known |= receipt.outputs
         if not receipt.conserved:
             yield f"{path}: {receipt.rows_in} rows in, {receipt.rows_out} out, drops {dict(receipt.drops)}"

@@ -73,7 +73,7 @@ class PartitionWork:
         try:
             return self._perform(task)
         except Exception as error:
-            user = isinstance(error, ValueError | FileNotFoundError | PermissionError | ConnectionError)
+            user = isinstance(error, ValueError | OSError)
             return Failure(self.stage.name, task.partition, str(error) or repr(error), user, traceback.format_exc())
 
     def _perform(self, task: Task) -> Receipt:
@@ -199,7 +199,7 @@ class MergeWork:
             self.corpus.storage.write(node.target, encode_table("summary", merged))
             return node.target
         except Exception as error:
-            user = isinstance(error, ValueError)
+            user = isinstance(error, ValueError | OSError)
             return Failure(self.stage.name, node.target, str(error) or repr(error), user, traceback.format_exc())
 
 
@@ -243,7 +243,7 @@ class FinishWork:
             replace_receipt(self.corpus, receipt)
             return receipt
         except Exception as error:
-            user = isinstance(error, ValueError)
+            user = isinstance(error, ValueError | OSError)
             return Failure(self.stage.name, group.name, str(error) or repr(error), user, traceback.format_exc())
 
 

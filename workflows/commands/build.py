@@ -59,7 +59,14 @@ def status(recipe: str, assignments: tuple[str, ...], as_json: bool) -> None:
 
     stages = survey(load_recipe(recipe, assignments))
     if as_json:
-        click.echo(json.dumps([{"stage": s.name, "done": s.done, "total": s.total} | _totals(s.receipts) for s in stages]))
+        click.echo(
+            json.dumps(
+                [
+                    {"stage": s.name, "done": s.done, "total": s.total, "problem": s.problem} | _totals(s.receipts)
+                    for s in stages
+                ]
+            )
+        )
         return
     from rich.console import Console
     from rich.table import Table
@@ -79,6 +86,8 @@ def status(recipe: str, assignments: tuple[str, ...], as_json: bool) -> None:
             f"{totals['bytes'] / 1e6:.1f}", f"{totals['seconds']:.1f}", drops,
         )  # fmt: skip
     Console().print(table)
+    for problem in dict.fromkeys(s.problem for s in stages if s.problem):
+        click.echo(f"problem: {problem}", err=True)
 
 
 @click.command()
