@@ -173,7 +173,7 @@ def test_probabilities_after_any_context_add_up_to_one(
     tmp_path: Path, text: list[list[str]], context: list[str], order: int, prune: tuple[int, ...]
 ) -> None:
     sentences, vocabulary = encode(text)
-    estimate(sentences, vocabulary, order, tmp_path / "m.arpa", prune=prune)
+    estimate(sentences, vocabulary, order, tmp_path / "m.arpa", prune=prune[:order])  # one threshold per order at most
     model = load(tmp_path / "m.arpa")
     for begin in (True, False):
         state, after = kenlm.State(), kenlm.State()

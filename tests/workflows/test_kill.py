@@ -87,7 +87,15 @@ def test_a_build_on_ray_whose_driver_and_workers_are_killed_ends_with_the_bytes_
     assert killed, "no worker was killed, so nothing was shown"
     left = tables_of(corpus)
     assert left == {path: expected[path] for path in left}
-    assert {path.split("/")[0] for path in left} == {"raw", "documents", "signals", "minhash", "duplicates", "global"}
+    assert {path.split("/")[0] for path in left} == {
+        "raw",
+        "documents",
+        "signals",
+        "minhash",
+        "duplicates",
+        "rejects",
+        "global",
+    }
 
 
 def _family(pid: int) -> list[psutil.Process]:

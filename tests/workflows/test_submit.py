@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -34,14 +36,15 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def head() -> Iterator[str]:
     """The dashboard address of a Ray head that this test starts, and ends by its own processes."""
     dashboard = _free_port()
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: a socket's path has at most 107 characters
     command = [
         str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--disable-usage-stats",
         "--node-ip-address=127.0.0.1", f"--port={_free_port()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
         f"--ray-client-server-port={_free_port()}", f"--dashboard-agent-listen-port={_free_port()}",
-        "--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={tmp_path_factory.mktemp('r')}",
+        "--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={folder}",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_ENVIRONMENT)
     try:
@@ -58,6 +61,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _, alive = psutil.wait_procs(members, timeout=10)
         for member in alive:
             member.kill()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
