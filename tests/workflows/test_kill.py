@@ -20,7 +20,9 @@ _ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 def start(recipe: Path, corpus: Path, *options: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "workflows.cli", "build", str(recipe), "--set", f"corpus={corpus}", *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_ENVIRONMENT)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_ENVIRONMENT, start_new_session=True
+    )
 
 
 def finish(recipe: Path, corpus: Path, *options: str) -> float:
