@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,8 +24,23 @@ if TYPE_CHECKING:
 
 THROTTLED = frozenset({403, 408, 425, 429})
 """Statuses worth another try, beside all of 5xx. Common Crawl answers 403 to clients that ask too much."""
+_OFFLINE: ContextVar[bool] = ContextVar("offline", default=False)
 _PIECE = 1 << 18
 _PROGRESS = 64  # an attempt that brings this part of a file, or more, counts as no failure; so their number is bounded
+
+
+class NotHereError(ValueError):
+    """A file that would have to be downloaded, where nothing may be."""
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Within it, `fetch` gives what the cache has, and raises NotHereError for the rest: a survey asks no server."""
+    token = _OFFLINE.set(True)
+    try:
+        yield
+    finally:
+        _OFFLINE.reset(token)
 
 
 @dataclass(frozen=True)
@@ -76,11 +92,14 @@ class Downloader:
     def fetch(self, url: str) -> Path:
         """The local copy of a URL, complete. It is downloaded once, and from where an earlier attempt ended.
 
-        FileNotFoundError if the server has no such file; ConnectionError, with the last reason, when retries are used up.
+        FileNotFoundError if the server has no such file; ConnectionError, with the last reason, when retries are used up;
+        NotHereError within `offline()`.
         """
         target = self.path(url)
         if target.exists():
             return target
+        if _OFFLINE.get():
+            raise NotHereError(f"{url} is not downloaded yet: build does that")
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(self._state(f"file-{hashlib.sha1(url.encode()).hexdigest()}")):
             if not target.exists():

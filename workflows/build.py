@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.corpus import Corpus
+from pipeline.download import offline
 from pipeline.mix import Plan, plan_path
 from pipeline.plan import MixturePlan, render_plan
 from pipeline.receipt import Receipt
@@ -110,13 +111,14 @@ class StageStatus:
 
 
 def survey(recipe: Recipe) -> list[StageStatus]:
-    """Where each stage stands, without running anything."""
+    """Where each stage stands, without running anything, nor asking a server for what is not here."""
     corpus = Corpus(recipe.corpus)
     engine = Engine(corpus, InlineExecutor(corpus.storage), Progress(quiet=True), recipe.keep_rejects)
     found: list[StageStatus] = []
     complete = True
     for stage in recipe.stages():
-        status = _survey_stage(engine, stage, complete)
+        with offline():
+            status = _survey_stage(engine, stage, complete)
         complete = complete and status.done == status.total
         found.append(status)
     for step in FINAL_STEPS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pyarrow.fs as pafs
 from pydantic import Field
@@ -59,11 +59,11 @@ class SourceParams(Params):
 def expand(paths: Sequence[str]) -> list[str]:
     """Each path or URL; shell patterns (`*`, `?`, `[...]`, `**` across folders) become the files that match, sorted.
 
-    ValueError names a pattern that matches nothing.
+    A local file whose own name looks like a pattern (`pages[1].warc.gz`) is that file. ValueError names a pattern that matches nothing.
     """
     found: dict[str, None] = {}  # keeps order, drops repeats
     for path in paths:
-        if not _WILDCARDS.intersection(path):
+        if not _WILDCARDS.intersection(path) or _is_local_file(path):
             found[path] = None
             continue
         matches = _matches(path)
@@ -73,9 +73,17 @@ def expand(paths: Sequence[str]) -> list[str]:
     return list(found)
 
 
+def _is_local_file(path: str) -> bool:
+    storage, name = split_url(path)
+    return storage.local is not None and (storage.local / name).is_file()
+
+
 def _matches(pattern: str) -> list[str]:
     parts = pattern.split("/")
     fixed = next(i for i, part in enumerate(parts) if _WILDCARDS.intersection(part))
+    if "://" not in pattern:  # a folder's own name may look like a pattern too
+        while fixed < len(parts) - 1 and Path("/".join(parts[: fixed + 1])).expanduser().is_dir():
+            fixed += 1
     root = "/".join(parts[:fixed])
     folder = root or ("/" if pattern.startswith("/") else ".")
     filesystem, path = open_filesystem(folder)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pipeline.download import NotHereError, offline
 from pipeline.sources.common_crawl import CommonCrawlParams, DownloadParams
 from pipeline.sources.parameters import Limits
 from pipeline.sources.record import Document, Reject
@@ -45,6 +46,16 @@ def numbers(chosen: CommonCrawlParams) -> list[int]:
 def test_the_listing_gives_the_files_in_its_order(server: Any, tmp_path: Path) -> None:
     assert params(server, tmp_path).files() == [server.url + path for path in PATHS]
     assert params(server, tmp_path).files() == [server.url + path for path in PATHS]
+    assert server.count(LISTING) == 1
+
+
+def test_offline_knows_what_is_here_and_asks_nobody(server: Any, tmp_path: Path) -> None:
+    with offline(), pytest.raises(NotHereError, match="build does that"):
+        params(server, tmp_path).files()
+    assert server.count(LISTING) == 0
+    params(server, tmp_path).files()
+    with offline():
+        assert len(params(server, tmp_path).files()) == len(PATHS)
     assert server.count(LISTING) == 1
 
 

@@ -130,3 +130,15 @@ def test_the_recipe_reference_is_up_to_date() -> None:
 
     page = Path(__file__).parents[2] / "docs" / "recipe.md"
     assert page.read_text(encoding="utf-8") == reference(), "run `make docs`"
+
+
+def test_status_of_a_published_crawl_asks_no_server(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    # Nobody listens on port 9: an attempt would be retried for minutes.
+    source = (
+        "{kind: common-crawl, snapshot: CC-MAIN-2024-22, base_url: 'http://127.0.0.1:9/', download: {cache: %s}}" % tmp_path
+    )
+    recipe.write_text(f"name: x\ncorpus: {tmp_path}/corpus\ningest: {{snapshot: x, source: {source}}}\n", encoding="utf-8")
+    result = CliRunner().invoke(menagerie, ["status", str(recipe)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "wet.paths.gz is not downloaded yet: build does that" in result.stderr

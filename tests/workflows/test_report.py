@@ -126,3 +126,22 @@ def test_a_corpus_that_is_half_built_has_a_report_too(built: Path, tmp_path: Pat
 def test_a_folder_that_is_no_corpus_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no receipts: is it a corpus"):
         CliRunner().invoke(menagerie, ["report", str(tmp_path)], catch_exceptions=False)
+
+
+def test_what_is_damaged_is_named_and_the_rest_is_shown(built: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(built / "corpus", corpus)
+    broken = sorted((corpus / "signals").rglob("*.parquet"))[0]
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    receipt = sorted((corpus / "receipts" / "deduplicate").rglob("*.json"))[0]
+    receipt.write_text("{")
+    out = tmp_path / "report.html"
+    result = CliRunner().invoke(menagerie, ["report", str(corpus), "-o", str(out)], catch_exceptions=False)
+    assert result.exit_code == 0
+    told = [line for line in result.stderr.splitlines() if line.startswith("left out: ")]
+    assert any(broken.name in line and "signals" in line for line in told)
+    assert any(receipt.name in line for line in told)
+    page = out.read_text(encoding="utf-8")
+    assert "What could not be read" in page
+    for name in ("where", "duplicates", "mixture", "documents"):
+        assert f'<section id="{name}"' in page, name

@@ -17,5 +17,7 @@ def report(corpus: str, output: str, title: str | None, samples: int) -> None:
     from pipeline.corpus import Corpus
     from workflows.report.page import write_report
 
-    written = write_report(Corpus(corpus), Path(output), title, samples)
+    written, problems = write_report(Corpus(corpus), Path(output), title, samples)
+    for problem in problems:
+        click.echo(f"left out: {problem}", err=True)
     click.echo(f"{output}: {written / 1e6:.1f} MB")

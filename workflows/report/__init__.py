@@ -32,7 +32,9 @@ def report_step(recipe: Recipe, engine: Engine) -> Receipt:
             return receipt
     begun = time.perf_counter()
     with engine.progress.stage("report", 1) as bar:
-        written = write_report(engine.corpus, path, title=recipe.name, samples=recipe.report.samples)
+        written, problems = write_report(engine.corpus, path, title=recipe.name, samples=recipe.report.samples)
+        for problem in problems:
+            engine.progress.show(f"warning: the report leaves out {problem}")
         metrics = {"path": str(path), "bytes": written}
         receipt = Receipt("report", "all", mark, 0, 0, {}, {}, metrics, 0, round(time.perf_counter() - begun, 3))
         engine.corpus.write_receipt(receipt)

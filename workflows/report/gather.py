@@ -60,16 +60,21 @@ class Sample:
 
 @dataclass
 class CorpusFacts:
-    """Everything that a report reads of a corpus. Attributes are computed when asked for."""
+    """Everything that a report reads of a corpus. Attributes are computed when asked for. problems: what is damaged."""
 
     corpus: Corpus
+    problems: list[str] = field(default_factory=list)
 
     @cached_property
     def receipts(self) -> dict[str, list[Receipt]]:
         """Receipts by stage, in the order in which the stages ran first."""
         found: dict[str, list[Receipt]] = {}
         for path in self.corpus.storage.files("receipts", ".json"):
-            receipt = self.corpus.read_receipt(path)
+            try:
+                receipt = self.corpus.read_receipt(path)
+            except ValueError as error:
+                self.problems.append(str(error))
+                continue
             found.setdefault(receipt.stage, []).append(receipt)
         if not found:
             raise ValueError(f"{self.corpus.url} has no receipts: is it a corpus, and is anything built?")
@@ -109,7 +114,18 @@ class CorpusFacts:
         """The aligned tables that every partition of `documents` has, so that they can be scanned together."""
         partitions = self.partitions
         families = ("signals", "duplicates", *self._below("labels"), *self._below("mixture")[:1])
-        return ["documents", *(t for t in families if self.corpus.partitions(t) == partitions and partitions)]
+        there = (t for t in families if self.corpus.partitions(t) == partitions and partitions)
+        return ["documents", *(t for t in there if self._aligned(t))]
+
+    def _aligned(self, table: str) -> bool:
+        """Whether a table can be read beside the documents; what is wrong with it goes to `problems`."""
+        try:
+            for partition in self.partitions:
+                self.corpus.check_alignment(partition, "documents", table)
+        except (ValueError, OSError) as error:
+            self.problems.append(str(error))
+            return False
+        return True
 
     @cached_property
     def partitions(self) -> list[str]:

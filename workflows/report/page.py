@@ -5,14 +5,16 @@ from __future__ import annotations
 import html
 import importlib.resources
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import plotly.graph_objects as go
 import plotly.io
 import plotly.offline
 import polars as pl
+import pyarrow as pa
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
@@ -22,51 +24,79 @@ from workflows.report import charts
 from workflows.report.diff import side_by_side
 from workflows.report.gather import CorpusFacts
 
+T = TypeVar("T")
+
 TEMPLATE = "report.html.j2"
 MOST_CHARACTERS = 2_500
 """Of a sampled document's text."""
 
 
-def write_report(corpus: Corpus, path: Path, title: str | None = None, samples: int = 12) -> int:
-    """Write the report of a corpus to a local path. Returns its size in bytes; ValueError if nothing is built."""
-    page = render(CorpusFacts(corpus), title or corpus.url.rstrip("/").rsplit("/", 1)[-1], samples).encode()
+def write_report(corpus: Corpus, path: Path, title: str | None = None, samples: int = 12) -> tuple[int, list[str]]:
+    """Write the report of a corpus to a local path. Returns its size in bytes, and what damage kept from being read; ValueError
+    if nothing is built.
+    """
+    facts = CorpusFacts(corpus)
+    page = render(facts, title or corpus.url.rstrip("/").rsplit("/", 1)[-1], samples).encode()
     Storage(str(path.absolute().parent)).write(path.name, page)
-    return len(page)
+    return len(page), list(dict.fromkeys(facts.problems))
 
 
 def render(facts: CorpusFacts, title: str, samples: int) -> str:
-    """The report as HTML. Parts whose stages have not run are left out."""
+    """The report as HTML. Parts whose stages have not run are left out; so are parts that damage keeps from being read, and
+    `facts.problems` takes a line for each.
+    """
+    part = partial(_part, facts.problems)
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters["thousands"] = lambda n: f"{n:,}" if isinstance(n, int) else n
     template = environment.from_string((importlib.resources.files("workflows") / "templates" / TEMPLATE).read_text("utf-8"))
     built = bool(facts.partitions)
-    kept, dropped = facts.samples(samples) if built else ([], [])
-    pair = facts.similar_pair() if built else None
-    training = facts.training()
-    plan = facts.plan()
-    told = {
+    kept, dropped = part("documents", lambda: facts.samples(samples)) or ([], []) if built else ([], [])
+    pair = part("similar pair", facts.similar_pair) if built else None
+    training = part("training", facts.training)
+    plan = part("mixture", facts.plan)
+    figures: dict[str, Callable[[], go.Figure | None]] = {
+        "funnel": lambda: charts.funnel(facts.stages, part("splits", lambda: _splits(facts)) or {}),
+        "mixture": lambda: charts.mixture(plan) if plan else None,
+        "losses": lambda: charts.training(training[1]) if training else None,
+    }
+    of_documents: dict[str, Callable[[], go.Figure | None]] = {
+        "languages": lambda: charts.counts(facts.languages(), "language", "Languages"),
+        "domains": lambda: charts.counts(facts.domains(), "source_domain", "Domains"),
+        "buckets": lambda: charts.counts(facts.buckets(), "bucket", "Perplexity buckets"),
+        "histograms": lambda: charts.histograms(facts.histograms()),
+    }
+    told = {name: _figure(part(name, draw), name) for name, draw in figures.items()}
+    told |= {name: _figure(part(name, draw), name) if built else None for name, draw in of_documents.items()}
+    told |= {
         "title": title,
         "url": facts.corpus.url,
-        "tiles": _tiles(facts),
+        "tiles": _tiles(facts, part),
         "stages": facts.stages,
-        "funnel": _figure(charts.funnel(facts.stages, _splits(facts)), "funnel"),
-        "languages": _figure(charts.counts(facts.languages(), "language", "Languages"), "languages") if built else None,
-        "domains": _figure(charts.counts(facts.domains(), "source_domain", "Domains"), "domains") if built else None,
-        "buckets": _figure(charts.counts(facts.buckets(), "bucket", "Perplexity buckets"), "buckets") if built else None,
-        "histograms": _figure(charts.histograms(facts.histograms()), "histograms") if built else None,
-        "duplicates": _table(facts.duplicates()) if built else None,
+        "duplicates": part("duplicates", lambda: _table(facts.duplicates())) if built else None,
         "pair": _pair(pair) if pair else None,
-        "labels": [(task, _table(analysis), _table(counted)) for task, analysis, counted in facts.labels()] if built else [],
+        "labels": (part("labels", lambda: _labels(facts)) or []) if built else [],
         "plan": plan,
-        "mixture": _figure(charts.mixture(plan), "mixture") if plan else None,
         "training": training[0] if training else None,
-        "losses": _figure(charts.training(training[1]), "losses") if training else None,
         "evaluation": facts.evaluation(),
         "kept": [_shown(s) for s in kept],
         "dropped": [_shown(s) for s in dropped],
         "plotly": Markup(plotly.offline.get_plotlyjs()),
+        "problems": list(dict.fromkeys(facts.problems)),
     }
     return template.render(told)
+
+
+def _part(problems: list[str], name: str, read: Callable[[], T]) -> T | None:
+    """A part of the page; None, and a line in `problems`, if damage keeps it from being read."""
+    try:
+        return read()
+    except (ValueError, OSError, pl.exceptions.PolarsError, pa.ArrowException) as error:
+        problems.append(f"{name}: {' '.join(str(error).split())}")
+        return None
+
+
+def _labels(facts: CorpusFacts) -> list[tuple[str, Markup | None, Markup | None]]:
+    return [(task, _table(analysis), _table(counted)) for task, analysis, counted in facts.labels()]
 
 
 def _splits(facts: CorpusFacts) -> dict[str, int]:
@@ -76,18 +106,18 @@ def _splits(facts: CorpusFacts) -> dict[str, int]:
     return dict(sorted(counted.iter_rows(), key=lambda kv: kv[0] != "train"))
 
 
-def _tiles(facts: CorpusFacts) -> list[tuple[str, str]]:
+def _tiles(facts: CorpusFacts, part: Callable[..., Any]) -> list[tuple[str, str]]:
     """The numbers at the top: value and meaning."""
     tiles: list[tuple[str, str]] = []
     if ingest := facts.stage("ingest"):
         tiles += [(f"{ingest.rows_in:,}", "records read"), (f"{ingest.rows_out:,}", "documents extracted")]
     if facts.mixture:
-        tiles.append((f"{sum(_splits(facts).values()):,}", "documents selected"))
+        tiles.append((f"{sum((part('splits', lambda: _splits(facts)) or {}).values()):,}", "documents selected"))
     manifests = facts.receipts.get("manifests/groups") or facts.receipts.get(f"manifests/{facts.mixture}/groups") or []
     tokens = sum(count for r in manifests for name, count in r.metrics.items() if name.startswith("tokens/"))
     if tokens:
         tiles.append((_short(tokens), "tokens in shards"))
-    if run := facts.training():
+    if run := part("training", facts.training):
         tiles.append((_short(int(run[0].metrics.get("parameters", 0))), "parameters trained"))
     evaluation = facts.evaluation()
     if evaluation and evaluation["heldout"]:
