@@ -59,7 +59,8 @@ class SourceParams(Params):
 def expand(paths: Sequence[str]) -> list[str]:
     """Each path or URL; shell patterns (`*`, `?`, `[...]`, `**` across folders) become the files that match, sorted.
 
-    A local file whose own name looks like a pattern (`pages[1].warc.gz`) is that file. ValueError names a pattern that matches nothing.
+    A local file whose own name looks like a pattern (`pages[1].warc.gz`) is that file. ValueError names a pattern that
+    matches nothing.
     """
     found: dict[str, None] = {}  # keeps order, drops repeats
     for path in paths:

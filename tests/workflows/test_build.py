@@ -136,7 +136,7 @@ def test_status_of_a_published_crawl_asks_no_server(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     # Nobody listens on port 9: an attempt would be retried for minutes.
     source = (
-        "{kind: common-crawl, snapshot: CC-MAIN-2024-22, base_url: 'http://127.0.0.1:9/', download: {cache: %s}}" % tmp_path
+        f"{{kind: common-crawl, snapshot: CC-MAIN-2024-22, base_url: 'http://127.0.0.1:9/', download: {{cache: {tmp_path}}}}}"
     )
     recipe.write_text(f"name: x\ncorpus: {tmp_path}/corpus\ningest: {{snapshot: x, source: {source}}}\n", encoding="utf-8")
     result = CliRunner().invoke(menagerie, ["status", str(recipe)], catch_exceptions=False)
