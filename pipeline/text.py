@@ -63,6 +63,12 @@ class Words:
         """Where each word ends in `utf8`; uint32 (words,)."""
         return self._spans[1]
 
+    @property
+    def aligned(self) -> NDArray[np.uint32]:
+        """`utf8` four bytes at a time, and eight bytes or more after it."""
+        assert isinstance(self.utf8.base, np.ndarray)
+        return self.utf8.base.view("<u4")
+
     @cached_property
     def _spans(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         from pipeline.text_kernels import word_spans
@@ -272,14 +278,14 @@ class TextBatch:
         offsets, byte_offsets = (np.empty(len(self) + 1, np.int64) for _ in range(2))
         hashes, lengths = np.empty(most, np.uint64), np.empty(most, np.uint32)
         # NFD makes three bytes of one at most, and each word has a space after it.
-        utf8 = np.empty(3 * len(self.data) + most, np.uint8)
+        utf8 = np.empty(3 * len(self.data) + most + 12, np.uint8)
         line_offsets, line_numeric = np.empty(lines + 1, np.int64), np.empty(lines, np.uint32)
         n, size, lines = words(
             self.data, self.offsets, of.pages, of.entries, of.combining, of.spelling, of.spelled, of.spelled_characters,
             of.spelled_numeric, of.ascii, offsets, byte_offsets, hashes, lengths, utf8, line_offsets, line_numeric,
         )  # fmt: skip
         return Words(
-            offsets, byte_offsets, _cut(hashes, n), _cut(lengths, n), _cut(utf8, size),
+            offsets, byte_offsets, _cut(hashes, n), _cut(lengths, n), _cut(utf8, (size + 12) & ~3)[:size],
             _cut(line_offsets, lines + 1), _cut(line_numeric, lines),
         )  # fmt: skip
 
