@@ -16,8 +16,10 @@ from pipeline.stage import Params, PartitionStage, StageResult
 from pipeline.tables import EXCERPT_LENGTH, MINHASH, REJECTS
 from pipeline.text import TextBatch
 from quality import registry
+from quality.classifiers import classifier_files, load_classifiers
 from quality.registry import Context, Mode, Signal, module_files
 from quality.resources import HOW_TO_GET, SignalResources, resource_files
+from quality.rules import judge_table, rule_sets
 
 SIGNAL_ERROR = "signal_error"
 """The reason of a document that a user's signal cannot measure."""
@@ -41,11 +43,19 @@ class AnnotateParams(Params):
     ldnoobw: str | None = Field(default=None, description="LDNOOBW: a folder of `<lang>.txt`, or a JSON file by language.")
     ut1: str | None = Field(default=None, description="UT1 block list: a JSON file with `domain_to_category_id`.")
     importance: str | None = Field(default=None, description="Folder of importance tables (`models train-importance`).")
+    classifiers: dict[str, str | dict[str, str]] = Field(
+        default_factory=dict,
+        description="fastText models (`models train-classifier`) by signal, or by signal and language.",
+    )
+    rules: tuple[str, ...] = Field(
+        default=(), description="Published rule sets, such as gopher: their signals are measured, their verdicts counted."
+    )
     minhash: MinHashParams = Field(default_factory=MinHashParams, description="How documents are signed.")
 
     @model_validator(mode="after")
     def _measurable(self) -> AnnotateParams:
         selected = registry.select(self.signals, self.modules)
+        rule_sets(self.rules)
         if self.signals != "all":
             for each in selected:
                 for needed in each.resources:
@@ -55,8 +65,12 @@ class AnnotateParams(Params):
 
     def files(self) -> Mapping[str, str]:
         """Word lists, tables and modules by key. ValueError if one is not there."""
-        given = {name: location for name in HOW_TO_GET if (location := getattr(self, name, None))}
-        return {**resource_files(given), **module_files(self.modules)}
+        given = {name: location for name in HOW_TO_GET if isinstance(location := getattr(self, name, None), str)}
+        return {**resource_files(given), **classifier_files(self.classifiers), **module_files(self.modules)}
+
+    def selected(self) -> list[Signal]:
+        """The signals to measure: those asked for, and those that the rules read. Modules must be loaded."""
+        return registry.select(self.signals, also=[name for each in rule_sets(self.rules) for name in each.signals])
 
 
 @dataclass
@@ -76,23 +90,24 @@ class Annotate(PartitionStage):
     outputs = ("signals", "minhash")
 
     def output_tables(self) -> tuple[str, ...]:
-        return self.outputs if self.params.signals else ("minhash",)
+        return self.outputs if self.params.signals or self.params.rules else ("minhash",)
 
     def files(self) -> Mapping[str, str]:
         return self.params.files()
 
     def setup(self, files: Mapping[str, Path]) -> None:
         registry.load_modules(self.params.modules, files)
-        self._resources = SignalResources.from_files(files)
+        self._resources = SignalResources.from_files(files, load_classifiers(files))
 
     def run(self, partition: str, tables: Mapping[str, pa.Table]) -> StageResult:
         documents = tables["documents"]
         context = Context(self.params.mode, self._resources or SignalResources())
-        signals = registry.select(self.params.signals)
-        told = annotate(documents, signals, MinHash(self.params.minhash), context)
+        told = annotate(documents, self.params.selected(), MinHash(self.params.minhash), context)
         metrics: dict[str, Any] = {"unsigned_documents": told.minhash["signature"].null_count}
         if told.rejects.num_rows:
             metrics["rejected_documents"] = dict(Counter(told.rejects["reason"].to_pylist()))
+        if self.params.rules:
+            metrics["rules"] = judge_table(told.signals, documents, rule_sets(self.params.rules))[1].to_json()
         written = {"signals": told.signals, "minhash": told.minhash}
         return StageResult(
             documents.num_rows, {t: written[t] for t in self.output_tables()}, rejects=told.rejects, metrics=metrics

@@ -38,9 +38,12 @@ BUILT_IN = (
     "quality.signals.repetitions",
     "quality.signals.natural_language",
     "quality.signals.lines",
+    "quality.signals.classifiers",
     "quality.signals.importance",
 )
-"""Modules that register signals, in the order of their columns."""
+"""Modules that register RedPajama-V2's signals, in the order of their columns."""
+OF_RULES = ("quality.signals.gopher", "quality.signals.c4", "quality.signals.fineweb")
+"""Modules with the signals of published rule sets (`quality.rules`): measured when a set or a name asks, not among "all"."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,16 @@ class Signal:
     @property
     def built_in(self) -> bool:
         """Whether it comes with the package; an error in it is an error of the whole run, not of a document."""
-        return self.origin.rpartition(".")[0] in BUILT_IN
+        return self._module in (*BUILT_IN, *OF_RULES)
+
+    @property
+    def of_rules(self) -> bool:
+        """Whether it is a signal of a published rule set, which "all" leaves out."""
+        return self._module in OF_RULES
+
+    @property
+    def _module(self) -> str:
+        return self.origin.rpartition(".")[0]
 
 
 _REGISTERED: dict[str, Signal] = {}
@@ -147,10 +159,11 @@ def row_signal(
 
 def registered() -> dict[str, Signal]:
     """Every signal by name, the built-in ones first."""
-    for module in BUILT_IN:
+    modules = (*BUILT_IN, *OF_RULES)
+    for module in modules:
         importlib.import_module(module)
     own = [s for s in _REGISTERED.values() if s.built_in]
-    own.sort(key=lambda s: BUILT_IN.index(s.origin.rpartition(".")[0]))
+    own.sort(key=lambda s: modules.index(s._module))
     return {s.name: s for s in (*own, *(s for s in _REGISTERED.values() if not s.built_in))}
 
 
@@ -180,14 +193,18 @@ def module_files(modules: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def select(names: Sequence[str] | str = "all", modules: Sequence[str] = ()) -> list[Signal]:
-    """The signals of these names, in the registry's order; "all" for all. modules: imported before (`load_modules`).
+def select(names: Sequence[str] | str = "all", modules: Sequence[str] = (), also: Sequence[str] = ()) -> list[Signal]:
+    """The signals of these names and of `also`, in the registry's order; "all" for all but those of rule sets.
 
-    ValueError names the unknown ones.
+    modules: imported before (`load_modules`). ValueError names the unknown ones.
     """
     load_modules(modules)
     known = registered()
-    wanted = list(known) if names == "all" else ([names] if isinstance(names, str) else list(names))
+    if names == "all":
+        wanted = [s.name for s in known.values() if not s.of_rules]
+    else:
+        wanted = [names] if isinstance(names, str) else list(names)
+    wanted += also
     unknown = [n for n in wanted if n not in known]
     if unknown:
         raise ValueError(f"no signal is named {', '.join(unknown)}; there is {', '.join(known)}")

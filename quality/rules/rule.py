@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_WORDS = frozenset("ARRAY_SUM NULLIF CASE WHEN THEN ELSE END IS NOT NULL".split())
+_WORDS = frozenset(("ARRAY_SUM", "NULLIF", "CASE", "WHEN", "THEN", "ELSE", "END", "IS", "NOT", "NULL"))
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,15 @@ class Rule:
     @property
     def told(self) -> str:
         """What a document must have, for a person: `rps_doc_word_count >= 50`."""
+        return f"{self.value} {self.bound}"
+
+    @property
+    def bound(self) -> str:
+        """The same without the value: `>= 50`, with other limits by language after it."""
         if self.limit is None:
-            return f"{self.value} is there"
+            return "is there"
         others = "".join(f", {language} {limit:g}" for language, limit in self.languages.items())
-        return f"{self.value} {'>=' if self.at_least is not None else '<='} {self.limit:g}{others}"
+        return f"{'>=' if self.at_least is not None else '<='} {self.limit:g}{others}"
 
     @property
     def signals(self) -> tuple[str, ...]:

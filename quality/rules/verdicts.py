@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import expressions
+from pipeline.frames import to_polars
 from quality.rules.rule import RuleSet
 
 
@@ -61,10 +63,18 @@ def judge(frame: pl.DataFrame, sets: Sequence[RuleSet]) -> tuple[pl.DataFrame, V
             )
     fails = {each.name: _fails(frame, each) for each in sets}
     reasons = {
-        each.name: np.array([None, *(each.reason(rule) for rule in each.rules)], object)[_first(fails[each.name])] for each in sets
+        each.name: np.array([None, *(each.reason(rule) for rule in each.rules)], object)[_first(fails[each.name])]
+        for each in sets
     }
     columns = {f"rules_{name}": pl.Series(told.tolist(), dtype=pl.String) for name, told in reasons.items()}
     return pl.DataFrame(columns), _count(frame, sets, fails)
+
+
+def judge_table(signals: pa.Table, documents: pa.Table, sets: Sequence[RuleSet]) -> tuple[pl.DataFrame, Verdicts]:
+    """`judge` of the table of signals that the sets read; `language` is taken from the documents, unknown without a column."""
+    wanted = [column for column in dict.fromkeys(c for each in sets for c in each.columns) if column in signals.column_names]
+    language = documents["language"] if "language" in documents.column_names else pa.nulls(documents.num_rows, pa.string())
+    return judge(to_polars(signals.select(wanted).append_column("language", language)), sets)
 
 
 def _fails(frame: pl.DataFrame, rules: RuleSet) -> NDArray[np.bool_]:

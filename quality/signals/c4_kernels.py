@@ -55,7 +55,7 @@ def _phrase_at(text, begin, end, phrases):
 @part
 def _holds(text, length, phrases, firsts):
     """Whether text[:length] has one of the phrases in it. firsts: the bytes that they begin with."""
-    for i in range(length):
+    for i in range(length):  # noqa: SIM110 (Numba has no any)
         if firsts[text[i]] and _phrase_at(text, i, length, phrases):
             return True
     return False

@@ -1,7 +1,7 @@
-"""Gopher's measurements as its rules are applied today: datatrove's definitions (`gopher_quality_filter`, `gopher_repetition_filter`).
+"""Gopher's measurements as its rules are applied today: by datatrove's definitions (its filters of quality and repetition).
 
-They differ from RedPajama-V2's signals of like names: lengths are characters of the whole text, an n-gram found again skips the
-words that it covers, lines are those of `str.splitlines`, and words of symbols alone are left out of counts. Words are raw words.
+They differ from RedPajama-V2's signals of like names: lengths are characters of the whole text, an n-gram found again skips
+the words that it covers, lines are those of `str.splitlines`, words of symbols alone do not count. Words are raw words.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.punctuation import CONTROL_CHARACTERS, PUNCTUATION
-from pipeline.text import ALPHA, TextBatch, word_hashes
+from pipeline.text import ALPHA, TextBatch, word_hash
 from quality.registry import ratio, scores, signal
 from quality.signals.terminal_punctuation import TERMINAL_PUNCTUATION
 
@@ -83,7 +83,7 @@ def stop_words(text: TextBatch) -> pa.Array:
     from quality.signals.gopher_kernels import count_stop_words
 
     found = np.empty(len(text), np.int64)
-    rows = np.array([word_hashes(list(words)) for words in STOP_WORDS.values()], np.uint64)
+    rows = np.array([[word_hash(word) for word in words] for words in STOP_WORDS.values()], np.uint64)
     count_stop_words(text.raw_words.offsets, text.raw_words.hashes, _languages(text), rows, found)
     return scores(found, found >= 0)
 

@@ -1,4 +1,4 @@
-"""Numba kernels of the rules about lines and paragraphs: Gopher's, C4's and FineWeb's. Text is UTF-8, lengths are characters."""
+"""Numba kernels of Gopher's and FineWeb's rules about lines and paragraphs. Text is UTF-8, lengths are characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signals of Gopher, C4 and FineWeb in plain Python, from their definitions: slow, short, and what the kernels must equal."""
+"""The signals of Gopher, C4 and FineWeb in plain Python, from their definitions: what the kernels must equal."""
 
 from __future__ import annotations
 
