@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hashlib import sha1
 from itertools import pairwise
 from typing import Literal
 
@@ -69,7 +70,9 @@ class MinHash:
                 minima, permutations = minhash_kernels.affine_minima, _affine_permutations(self.params.seed)
             else:
                 spans = words.aligned, words.starts, words.ends
-                minhash_kernels.sha1_shingles(*spans, words.offsets, first, last, width, offsets, shingles)
+                left = minhash_kernels.sha1_shingles(*spans, words.offsets, first, last, width, offsets, shingles)
+                for start, size, place in left.tolist():  # long ones, which hashlib is fast with
+                    shingles[place] = int.from_bytes(sha1(words.utf8[start : start + size]).digest()[:4], "little")
                 minima, permutations = minhash_kernels.legacy_minima, _legacy_permutations(self.params.seed)
             minima(shingles, offsets, *permutations, values[first:last])
         values[counts == 0] = 0

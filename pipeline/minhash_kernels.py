@@ -13,8 +13,10 @@ SIGNATURES = types.uint32[:, ::1]
 
 LANES = 64
 """Shingles that go through SHA-1 together, in vector registers; a multiple of every machine's vector length."""
-KEPT_APART = 6
-"""Shingles of up to so many blocks wait for others of as many, so that no lane idles."""
+BLOCKS = 6
+"""Blocks of SHA-1 that a shingle has at most, of 64 bytes each."""
+LONGEST = 64 * BLOCKS - 9
+"""Bytes of a shingle that SHA-1 pads to so many blocks."""
 BLOCK = 512
 """Shingle hashes that a permutation goes over at a time: they stay in the first-level cache."""
 PRIME = np.uint64((1 << 61) - 1)
@@ -37,40 +39,44 @@ def swapped(x):
 
 
 @part
-def big_endian(words, p):
-    """The four bytes from byte p on, big endian. words: the bytes as aligned little-endian uint32."""
-    k = p >> 2
-    two = np.uint64(words[k]) | (np.uint64(words[k + 1]) << np.uint64(32))
-    return swapped(np.uint32(two >> np.uint64(8 * (p & 3))))
-
-
-@part
 def fill(words, start, size, block, last, w, lane):
-    """Put one padded block of a message of `size` bytes into the column `lane` of the message schedule."""
+    """Put one padded block of a message of `size` bytes into the column `lane` of the message schedule.
+
+    words: the bytes as aligned little-endian uint32; each of the message's lies across two of them.
+    """
     left = size - 64 * block
-    p = start + 64 * block
-    for t in range(16):
-        if left >= 4:
-            x = big_endian(words, p)
-        elif left >= 0:
+    k = (start >> 2) + 16 * block
+    shift = np.uint64(8 * (start & 3))
+    whole = min(16, max(left, 0) >> 2)
+    j = lane
+    low = np.uint64(words[k])
+    for _ in range(whole):
+        k += 1
+        high = np.uint64(words[k])
+        w[j] = swapped(np.uint32((low | (high << np.uint64(32))) >> shift))
+        low = high
+        j += LANES
+    if whole < 16:
+        rest = left - 4 * whole
+        x = np.uint32(0)
+        if rest >= 0:
             # The end of the message, and the bit after it.
-            x = np.uint32(0x80) << np.uint32(24 - 8 * left)
-            if left > 0:
-                x |= big_endian(words, p) & ~(np.uint32(0xFFFFFFFF) >> np.uint32(8 * left))
-        else:
-            x = np.uint32(0)
-        w[t * LANES + lane] = x
-        left -= 4
-        p += 4
+            x = np.uint32(0x80) << np.uint32(24 - 8 * rest)
+            if rest > 0:
+                told = swapped(np.uint32((low | (np.uint64(words[k + 1]) << np.uint64(32))) >> shift))
+                x |= told & ~(np.uint32(0xFFFFFFFF) >> np.uint32(8 * rest))
+        w[j] = x
+        for t in range(whole + 1, 16):
+            w[t * LANES + lane] = np.uint32(0)
     if last:
         w[14 * LANES + lane] = np.uint32(size >> 29)
         w[15 * LANES + lane] = np.uint32(size << 3)
 
 
 @part
-def five_rounds(s, w, t, n, kind, k):
+def five_rounds(s, w, t, kind, k):
     """Rounds t to t + 4: after five, the five variables have their places again."""
-    for i in range(n):
+    for i in range(LANES):
         a, b, c = s[i], s[i + LANES], s[i + 2 * LANES]
         d, e = s[i + 3 * LANES], s[i + 4 * LANES]
         j = t * LANES + i
@@ -99,26 +105,26 @@ def choose(b, c, d, kind):
 
 @part
 def sha1(words, starts, sizes, places, n, blocks, w, s, h, out):
-    """First four bytes of the SHA-1 of n messages (LANES at most) of the same number of blocks, little endian."""
-    for i in range(n):
+    """First four bytes of the SHA-1 of n messages, LANES at most, of the same number of blocks, little endian."""
+    # Every loop goes over all lanes, used or not: a number that is known becomes vector instructions without a rest.
+    for i in range(LANES):
         h[i], h[i + LANES], h[i + 2 * LANES] = np.uint32(0x67452301), np.uint32(0xEFCDAB89), np.uint32(0x98BADCFE)
         h[i + 3 * LANES], h[i + 4 * LANES] = np.uint32(0x10325476), np.uint32(0xC3D2E1F0)
     for block in range(blocks):
         for i in range(n):
             fill(words, starts[i], sizes[i], block, block == blocks - 1, w, i)
-        for t in range(16, 80):
-            j = t * LANES
-            for i in range(j, j + n):
-                w[i] = rotate(w[i - 3 * LANES] ^ w[i - 8 * LANES] ^ w[i - 14 * LANES] ^ w[i - 16 * LANES], 1)
-        s[:] = h
+        for i in range(16 * LANES, 80 * LANES):
+            w[i] = rotate(w[i - 3 * LANES] ^ w[i - 8 * LANES] ^ w[i - 14 * LANES] ^ w[i - 16 * LANES], 1)
+        for i in range(5 * LANES):
+            s[i] = h[i]
         for t in range(0, 20, 5):
-            five_rounds(s, w, t, n, 0, np.uint32(0x5A827999))
+            five_rounds(s, w, t, 0, np.uint32(0x5A827999))
         for t in range(20, 40, 5):
-            five_rounds(s, w, t, n, 1, np.uint32(0x6ED9EBA1))
+            five_rounds(s, w, t, 1, np.uint32(0x6ED9EBA1))
         for t in range(40, 60, 5):
-            five_rounds(s, w, t, n, 2, np.uint32(0x8F1BBCDC))
+            five_rounds(s, w, t, 2, np.uint32(0x8F1BBCDC))
         for t in range(60, 80, 5):
-            five_rounds(s, w, t, n, 1, np.uint32(0xCA62C1D6))
+            five_rounds(s, w, t, 1, np.uint32(0xCA62C1D6))
         for i in range(5 * LANES):
             h[i] = np.uint32(h[i] + s[i])
     for i in range(n):
@@ -127,34 +133,44 @@ def sha1(words, starts, sizes, places, n, blocks, w, s, h, out):
 
 @compiled(POSITIONS, POSITIONS, POSITIONS, OFFSETS, types.int64, types.int64, types.int64, I8, U4)
 def sha1_shingles(words, starts, ends, offsets, first, last, width, shingle_offsets, out):
-    """Hashes of all shingles of documents first to last - 1: four bytes of the SHA-1 of `width` words, joined by a space.
+    """Hashes of the shingles of documents first to last - 1: four bytes of the SHA-1 of `width` words, joined by a space.
 
-    words: the UTF-8 of the normalised words as little-endian uint32, at least eight bytes longer than the text.
+    words: the UTF-8 of the normalised words as little-endian uint32, at least eight bytes longer than the text. Returns what
+    is left to do: int64 (n, 3), the first byte, the size and the place in `out` of each shingle of more than LONGEST bytes.
     """
-    w, s, h = np.empty(80 * LANES, np.uint32), np.empty(5 * LANES, np.uint32), np.zeros(5 * LANES, np.uint32)
-    waiting = np.zeros(KEPT_APART + 1, np.int64)
-    start, size = np.empty((KEPT_APART + 1, LANES), np.int64), np.empty((KEPT_APART + 1, LANES), np.int64)
-    place = np.empty((KEPT_APART + 1, LANES), np.int64)
+    w, s, h = np.zeros(80 * LANES, np.uint32), np.empty(5 * LANES, np.uint32), np.empty(5 * LANES, np.uint32)
+    # Shingles of as many blocks wait for each other, so that no lane idles.
+    waiting = np.zeros(BLOCKS + 1, np.int64)
+    start, size = np.empty((BLOCKS + 1, LANES), np.int64), np.empty((BLOCKS + 1, LANES), np.int64)
+    place = np.empty((BLOCKS + 1, LANES), np.int64)
+    left, lefts = np.empty((4, 3), np.int64), 0
     n = 0
     for d in range(first, last):
         shingle_offsets[d - first] = n
         for i in range(offsets[d], offsets[d + 1] - width + 1):
             begin = np.int64(starts[i])
             length = np.int64(ends[i + width - 1]) - begin
-            blocks = (length + 8) // 64 + 1
-            q = blocks if blocks <= KEPT_APART else 0
-            k = waiting[q]
-            start[q, k], size[q, k], place[q, k] = begin, length, n
+            if length > LONGEST:
+                if lefts == len(left):
+                    more = np.empty((2 * lefts, 3), np.int64)
+                    more[:lefts] = left
+                    left = more
+                left[lefts, 0], left[lefts, 1], left[lefts, 2] = begin, length, n
+                lefts += 1
+            else:
+                q = (length + 8) // 64 + 1
+                k = waiting[q]
+                start[q, k], size[q, k], place[q, k] = begin, length, n
+                waiting[q] = k + 1
+                if k + 1 == LANES:
+                    sha1(words, start[q], size[q], place[q], LANES, q, w, s, h, out)
+                    waiting[q] = 0
             n += 1
-            waiting[q] = k + 1
-            if k + 1 == LANES or q == 0:
-                sha1(words, start[q], size[q], place[q], k + 1, blocks, w, s, h, out)
-                waiting[q] = 0
     shingle_offsets[last - first] = n
-    for q in range(1, KEPT_APART + 1):
+    for q in range(1, BLOCKS + 1):
         if waiting[q]:
             sha1(words, start[q], size[q], place[q], waiting[q], q, w, s, h, out)
-    return n
+    return left[:lefts]
 
 
 @compiled(HASHES, OFFSETS, types.int64, types.int64, types.int64, I8, U4)
