@@ -146,8 +146,8 @@ def fetch(models: Iterable[Model], folder: Path | None = None, mirror: str | Non
     """Download what is not there yet (an interrupted download goes on where it ended), and check every file, old or new.
 
     folder: the cache folder by default. mirror: a URL that takes the place of the publishers' hosts. A file without a published
-    checksum is held to that of its first download, which lies beside it as `<file>.sha256`. ValueError, with the download deleted, if
-    the checksum differs; FileNotFoundError or ConnectionError if the server has no such file or does not answer.
+    checksum is held to that of its first download, which lies beside it as `<file>.sha256`. ValueError, with the download
+    deleted, if the checksum differs; FileNotFoundError or ConnectionError if the server has no such file or does not answer.
     """
     folder = folder or cache_folder()
     downloader = Downloader(cache=str(folder / "downloads"), retries=retries)

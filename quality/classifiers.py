@@ -59,11 +59,13 @@ class Classifier:
             raise ValueError(f"{path} is no fastText model: {error}") from error
         if not self.labels:
             raise ValueError(f"{path} is no classifier: it has no labels beginning with {LABEL}")
+        if OTHER not in self.labels:
+            raise ValueError(f"{path} has no label {OTHER}, for documents of the crawl at large: its scores would mean nothing")
 
     @property
     def labels(self) -> list[str]:
         """With their prefix, the commonest first."""
-        return list(self._model.f.getLabels(False)[0]) if self._is_supervised() else []
+        return list(self._model.f.getLabels("strict")[0]) if self._is_supervised() else []
 
     def _is_supervised(self) -> bool:
         return self._model.f.getArgs().model.name == "supervised"
@@ -147,10 +149,15 @@ def train(
         lines = [f"{label} {text}" for label, kind in zip((LABEL + params.name, OTHER), training, strict=True) for text in kind]
         lines.sort(key=lambda line: xxhash.xxh3_64_intdigest(line.encode(), params.seed + 1))
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        model = fasttext.train_supervised(
-            input=str(file), lr=params.lr, dim=params.dim, epoch=params.epoch, wordNgrams=params.word_ngrams,
-            minCount=params.min_count, bucket=params.bucket, thread=1, seed=params.seed, verbose=0,
-        )  # fmt: skip
+        try:
+            model = fasttext.train_supervised(
+                input=str(file), lr=params.lr, dim=params.dim, epoch=params.epoch, wordNgrams=params.word_ngrams,
+                minCount=params.min_count, bucket=params.bucket, thread=1, seed=params.seed, verbose=0,
+            )  # fmt: skip
+        except RuntimeError as error:
+            raise ValueError(
+                f"fastText cannot train this ({error}): a lower lr than {params.lr:g}, or another dim, may help"
+            ) from error
         partial = path.with_name(f".{path.name}.partial")
         model.save_model(str(partial))
         partial.replace(path)
@@ -167,7 +174,7 @@ def evaluate(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> 
 
     truth = np.concatenate([np.ones(len(positives), int), np.zeros(len(negatives), int)])
     scores = np.concatenate([positives, negatives]).clip(0, 1)  # fastText's probabilities pass 1 by a rounding
-    precision, recall, f1, _ = precision_recall_fscore_support(truth, scores >= 0.5, average="binary", zero_division=0.0)
+    precision, recall, f1, _ = precision_recall_fscore_support(truth, scores >= 0.5, average="binary", zero_division=0.0)  # type: ignore[arg-type]
     bins: list[CalibrationBin] = []
     for number in range(BINS):
         inside = np.minimum((scores * BINS).astype(int), BINS - 1) == number
