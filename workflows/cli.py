@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("workflows.commands.train:evaluate", "Perplexity per component on held-out documents."),
     "generate": ("workflows.commands.train:generate", "Text from a trained model."),
     "models": ("workflows.commands.models:models", "List, fetch and train models; fetch word lists."),
+    "export": ("workflows.commands.export:export", "A corpus in the layout of RedPajama-V2 as published."),
     "submit": ("workflows.commands.submit:submit", "Run a recipe as a job on a Ray cluster."),
     "report": ("workflows.commands.report:report", "One HTML page about a corpus and the models trained on it."),
 }

@@ -69,7 +69,11 @@ class Recipe(Params):
             raise ValueError("give either ingest, or ingest_redpajama")
         if self.ingest_redpajama and (self.mine or self.language_models):
             raise ValueError("ingest_redpajama brings documents that are mined already: leave mine and language_models out")
-        if self.ingest_redpajama and self.annotate and self.annotate.signals != ():
+        if self.ingest_redpajama and self.ingest_redpajama.signatures and self.annotate:
+            raise ValueError(
+                "ingest_redpajama brings its signatures: leave annotate out, or set ingest_redpajama.signatures to false"
+            )
+        if self.ingest_redpajama and self.annotate and (self.annotate.signals != () or self.annotate.rules):
             raise ValueError("ingest_redpajama brings its signals: set annotate.signals to [] to add signatures only")
         if self.ingest and not self.mine and (self.annotate or self.deduplicate or self.label or self.mix):
             raise ValueError("the stages after ingest work on mined documents: add a mine section")
