@@ -36,8 +36,9 @@ class Words:
     offsets: int64 (documents + 1,), where each document's words begin; hashes: uint64 (words,), see `word_hash`; lengths:
     uint32 (words,), characters. utf8: uint8, all words, a space after each; a document's are
     `utf8[byte_offsets[d] : byte_offsets[d + 1]]`, and n consecutive words, joined by one space, are
-    `utf8[starts[i] : ends[i + n - 1]]`. line_offsets: int64 (lines + 1,), where each line's words begin; line_numeric:
-    uint32 (lines,), numeric characters (`str.isnumeric`) in each normalised line; lines as `TextBatch.lines` has them.
+    `utf8[starts[i] : ends[i + n - 1]]`. line_offsets: int64 (lines + 1,), where each line's words begin; line_lengths,
+    line_numeric: uint32 (lines,), characters of each normalised line, and how many of them are numeric (`str.isnumeric`);
+    lines as `TextBatch.lines` has them.
     """
 
     offsets: NDArray[np.int64]
@@ -46,6 +47,7 @@ class Words:
     lengths: NDArray[np.uint32]
     utf8: NDArray[np.uint8]
     line_offsets: NDArray[np.int64]
+    line_lengths: NDArray[np.uint32]
     line_numeric: NDArray[np.uint32]
 
     @property
@@ -125,12 +127,14 @@ class RawWords:
 class Distinct:
     """The distinct normalised words of each document, in the order in which they come first.
 
-    offsets: int64 (documents + 1,); hashes: uint64; counts: uint32.
+    offsets: int64 (documents + 1,); hashes: uint64; counts: uint32. repeated: bool (words,), for every normalised word
+    whether its document has it more than once.
     """
 
     offsets: NDArray[np.int64]
     hashes: NDArray[np.uint64]
     counts: NDArray[np.uint32]
+    repeated: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -225,10 +229,11 @@ class TextBatch:
             rows = documents.slice(start, end - start)
             yield cls(rows["raw_content"], {name: rows[name] for name in others})
 
-    def release(self, *views: str) -> None:
-        """Drop views that are not needed any more; they are computed again if they are."""
-        for view in views:
-            self.__dict__.pop(_KEPT_AS.get(view, view), None)
+    def release(self, *views: str, keep: Iterable[str] = ()) -> None:
+        """Drop views that are not needed any more, except what those in `keep` are made of; they are computed again if they
+        are."""
+        for view in {_KEPT_AS.get(v, v) for v in views} - {_KEPT_AS.get(v, v) for v in keep}:
+            self.__dict__.pop(view, None)
 
     def once(self, key: str, compute: Callable[[], T]) -> T:
         """What `compute` returns, computed at the first call with this key: for signals that share more than a view."""
@@ -279,14 +284,16 @@ class TextBatch:
         hashes, lengths = np.empty(most, np.uint64), np.empty(most, np.uint32)
         # NFD makes three bytes of one at most, and each word has a space after it.
         utf8 = np.empty(3 * len(self.data) + most + 12, np.uint8)
-        line_offsets, line_numeric = np.empty(lines + 1, np.int64), np.empty(lines, np.uint32)
+        line_offsets = np.empty(lines + 1, np.int64)
+        line_lengths, line_numeric = (np.empty(lines, np.uint32) for _ in range(2))
         n, size, lines = words(
             self.data, self.offsets, of.pages, of.entries, of.combining, of.spelling, of.spelled, of.spelled_characters,
-            of.spelled_numeric, of.ascii, offsets, byte_offsets, hashes, lengths, utf8, line_offsets, line_numeric,
+            of.spelled_numeric, of.ascii, offsets, byte_offsets, hashes, lengths, utf8, line_offsets, line_lengths,
+            line_numeric,
         )  # fmt: skip
         return Words(
             offsets, byte_offsets, _cut(hashes, n), _cut(lengths, n), _cut(utf8, (size + 12) & ~3)[:size],
-            _cut(line_offsets, lines + 1), _cut(line_numeric, lines),
+            _cut(line_offsets, lines + 1), _cut(line_lengths, lines), _cut(line_numeric, lines),
         )  # fmt: skip
 
     @cached_property
@@ -297,8 +304,9 @@ class TextBatch:
         words = self.words
         offsets, most = np.empty(len(self) + 1, np.int64), len(words.hashes)
         hashes, counts = np.empty(most, np.uint64), np.empty(most, np.uint32)
-        n = distinct(words.offsets, words.hashes, offsets, hashes, counts)
-        return Distinct(offsets, _cut(hashes, n), _cut(counts, n))
+        repeated = np.empty(most, np.bool_)
+        n = distinct(words.offsets, words.hashes, offsets, hashes, counts, repeated.view(np.uint8))
+        return Distinct(offsets, _cut(hashes, n), _cut(counts, n), repeated)
 
     @property
     def lines(self) -> Lines:

@@ -59,6 +59,12 @@ def avalanche(h):
     return h ^ (h >> THIRTY_THREE)
 
 
+@part
+def is_plain(b):
+    """An ASCII letter or digit."""
+    return 97 <= b <= 122 or 65 <= b <= 90 or 48 <= b <= 57
+
+
 @compiled(BYTES)
 def count_newlines(data):
     n = 0
@@ -96,6 +102,27 @@ def scan(data, offsets, pages, entries, line_offsets, starts, ends, upper, marks
         triples = 0
         ellipses = 0
         while p < end:
+            # Most of a text are runs of ASCII letters and digits, of which only the number and the capitals count.
+            first = p
+            while p < end and is_plain(data[p]):
+                capitals += data[p] < 91 and data[p] > 64
+                p += 1
+            if p > first:
+                position += p - first
+                if inside != 1:
+                    sentences += not joined
+                    inside = 0 if joined else 1
+                joined = True
+                run = 0
+                dots = 0
+                gap = False
+                blank = False
+                last = np.uint32(0)
+                last_flags = np.uint32(0)
+                if p == end:
+                    starts[line], ends[line], upper[line], marks[line] = start, position, capitals, 4 if bullet else 0
+                    line += 1
+                    break
             c = np.uint32(data[p])
             if c < 128:
                 p += 1
@@ -187,6 +214,11 @@ def raw_words(data, offsets, pages, entries, word_offsets, hashes, starts, flags
         opened = p
         kind = RAW_SPACE
         while p <= end:
+            if kind == WORD:
+                while p < end and is_plain(data[p]):
+                    seen |= entries[data[p]]
+                    h = (h ^ np.uint64(data[p])) * FNV_PRIME
+                    p += 1
             q = p
             k = RAW_SPACE
             if p < end:
@@ -351,11 +383,11 @@ def reorder(utf8, begin, end, pages, combining):
 
 @compiled(
     BYTES, OFFSETS, PAGES, ENTRIES, BYTES, ENTRIES, BYTES, BYTES, BYTES, read_only(types.int16),
-    I8, I8, U8, U4, U1, I8, U4,
+    I8, I8, U8, U4, U1, I8, U4, U4,
 )  # fmt: skip
 def words(
     data, offsets, pages, entries, combining, spelling, spelled, spelled_characters, spelled_numeric, ascii_table,
-    word_offsets, byte_offsets, hashes, lengths, utf8, line_offsets, line_numeric,
+    word_offsets, byte_offsets, hashes, lengths, utf8, line_offsets, line_lengths, line_numeric,
 ):  # fmt: skip
     """Normalised words. Out: as Words has them; returns words, bytes and lines."""
     n = 0
@@ -367,14 +399,23 @@ def words(
         begin, end = offsets[d], offsets[d + 1]
         p = begin
         length = 0  # characters of the word that is open
-        numeric = 0  # numeric characters of the line so far
+        numeric = 0  # numeric characters of the line so far, and all, with a space after each word
+        characters = 0
         line_offsets[line] = n
         h = FNV_BASIS
         opened = out
         marked = False  # the word has a mark, so that its marks may have to be put in order
         while p < end:
-            b = data[p]
-            if b < 128:
+            while p < end and data[p] >= 97 and data[p] <= 122:
+                utf8[out] = data[p]
+                h = (h ^ np.uint64(data[p])) * FNV_PRIME
+                out += 1
+                length += 1
+                p += 1
+            b = data[p] if p < end else np.uint8(32)
+            if p == end:
+                new_line = False
+            elif b < 128:
                 p += 1
                 a = ascii_table[b]
                 if a >= 0:
@@ -432,6 +473,7 @@ def words(
                     marked = False
                 hashes[n] = avalanche(h)
                 lengths[n] = length
+                characters += length + 1
                 n += 1
                 utf8[out] = 32
                 out += 1
@@ -440,7 +482,9 @@ def words(
                 h = FNV_BASIS
             if new_line or p == end:
                 line_numeric[line] = numeric
+                line_lengths[line] = max(characters - 1, 0)
                 numeric = 0
+                characters = 0
                 line += 1
                 line_offsets[line] = n
     word_offsets[len(offsets) - 1] = n
@@ -463,65 +507,124 @@ def word_spans(utf8, starts, ends):
     return n
 
 
-@compiled(OFFSETS, HASHES, I8, U8, U4)
-def distinct(offsets, hashes, distinct_offsets, found, counts):
-    """Each document's distinct hashes, in the order in which they come first, with their counts."""
+@compiled(OFFSETS, HASHES, I8, U8, U4, U1)
+def distinct(offsets, hashes, distinct_offsets, found, counts, repeated):
+    """Each document's distinct hashes, in the order in which they come first, with their counts; and for every word
+    whether it comes more than once."""
     n = 0
-    slots = np.zeros(64, np.uint32)
+    longest = 0
+    for d in range(len(offsets) - 1):
+        longest = max(longest, offsets[d + 1] - offsets[d])
+    size = 64
+    while size < 2 * longest:
+        size *= 2
+    slots, firsts = np.zeros(size, np.uint32), np.empty(longest, np.uint32)
     for d in range(len(offsets) - 1):
         distinct_offsets[d] = n
+        begin = offsets[d]
         size = 64
-        while size < 2 * (offsets[d + 1] - offsets[d]):
+        while size < 2 * (offsets[d + 1] - begin):
             size *= 2
-        if size > len(slots):
-            slots = np.zeros(size, np.uint32)
-        else:
-            slots[:size] = 0
-        mask = np.uint64(size - 1)
+        slots[:size] = 0
+        mask = np.int64(size - 1)
         base = n
-        for i in range(offsets[d], offsets[d + 1]):
+        for i in range(begin, offsets[d + 1]):
             h = hashes[i]
-            s = h & mask
-            while True:
-                told = slots[s]
-                if told == 0:
-                    slots[s] = n - base + 1
-                    found[n] = h
-                    counts[n] = 1
-                    n += 1
-                    break
-                if found[base + told - 1] == h:
-                    counts[base + told - 1] += 1
-                    break
-                s = (s + np.uint64(1)) & mask
+            s = np.int64(h) & mask
+            while slots[s] and found[base + np.int64(slots[s]) - 1] != h:
+                s = (s + 1) & mask
+            told = np.int64(slots[s]) - 1
+            if told < 0:
+                slots[s] = n - base + 1
+                firsts[n - base] = i - begin
+                found[n] = h
+                counts[n] = 1
+                repeated[i] = 0
+                n += 1
+            else:
+                counts[base + told] += 1
+                repeated[i] = 1
+                repeated[begin + np.int64(firsts[told])] = 1
     distinct_offsets[len(offsets) - 1] = n
     return n
 
 
-@compiled(OFFSETS, HASHES, types.int64, OFFSETS, OFFSETS, HASHES, I8)
-def count_members(offsets, hashes, width, which, set_offsets, slots, counts):
-    """Per document, how many runs of `width` words are in a set. Out: counts, added to.
+@compiled(BYTES, OFFSETS, BYTES, I8)
+def count_phrase(utf8, offsets, phrase, counts):
+    """Occurrences of a phrase of four bytes or more, which does not overlap itself, in each document's normalised words."""
+    size = len(phrase)
+    a, b, c, d = phrase[0], phrase[1], phrase[size - 2], phrase[size - 1]
+    for i in range(len(offsets) - 1):
+        begin, last = offsets[i], offsets[i + 1] - size + 1
+        # A look at four bytes at a time that vector units take; what passes is rare.
+        likely = 0
+        for p in range(begin, last):
+            likely += (utf8[p] == a) & (utf8[p + 1] == b) & (utf8[p + size - 2] == c) & (utf8[p + size - 1] == d)
+        total = 0
+        if likely:
+            for p in range(begin, last):
+                same = True
+                for j in range(size):
+                    same &= utf8[p + j] == phrase[j]
+                total += same
+        counts[i] = total
+
+
+@part
+def place_of(slots, base, size, h):
+    """Where a hash lies in the set that begins at `base`, or -1."""
+    if size == 0:
+        return np.int64(-1)
+    at = np.int64(h) & (size - 1)
+    while slots[base + at] != 0:
+        if slots[base + at] == h:
+            return base + at
+        at = (at + 1) & (size - 1)
+    return np.int64(-1)
+
+
+@compiled(OFFSETS, HASHES, OFFSETS, OFFSETS, HASHES, I8)
+def count_members(offsets, hashes, which, set_offsets, slots, counts):
+    """Per document, how many words are in a set. Out: counts.
 
     which: the set of each document, or -1; set s: the slots `slots[set_offsets[s] : set_offsets[s + 1]]`, as `hash_sets` lays
     them out.
     """
     for d in range(len(offsets) - 1):
         s = which[d]
-        if s < 0:
-            continue
-        base, size = set_offsets[s], set_offsets[s + 1] - set_offsets[s]
-        if size == 0:
-            continue
-        mask = np.uint64(size - 1)
         total = 0
-        for i in range(offsets[d], offsets[d + 1] - width + 1):
-            g = hashes[i]
-            for j in range(1, width):
-                g = g * NGRAM + hashes[i + j]
-            at = g & mask
-            while slots[base + np.int64(at)] != 0:
-                if slots[base + np.int64(at)] == g:
-                    total += 1
-                    break
-                at = (at + np.uint64(1)) & mask
-        counts[d] += total
+        if s >= 0:
+            base, size = set_offsets[s], set_offsets[s + 1] - set_offsets[s]
+            for i in range(offsets[d], offsets[d + 1]):
+                total += place_of(slots, base, size, hashes[i]) >= 0
+        counts[d] = total
+
+
+@compiled(OFFSETS, HASHES, OFFSETS, OFFSETS, HASHES, HASHES, OFFSETS, HASHES, I8)
+def count_phrases(offsets, hashes, which, first_offsets, firsts, widths, set_offsets, slots, counts):
+    """Per document, how many runs of words are in a set of phrases. Out: counts.
+
+    which: the set of each document, or -1. firsts: sets of the phrases' first words, each with a bit in `widths` for every
+    number of words that a phrase has which begins so; slots: sets of the phrases (`ngram_hash`); both as `hash_sets` lays
+    them out. Few words begin a phrase, so that most are looked up once, whatever the numbers of words.
+    """
+    for d in range(len(offsets) - 1):
+        s = which[d]
+        total = 0
+        if s >= 0:
+            base, size = first_offsets[s], first_offsets[s + 1] - first_offsets[s]
+            for i in range(offsets[d], offsets[d + 1]):
+                at = place_of(firsts, base, size, hashes[i])
+                if at < 0:
+                    continue
+                g = hashes[i]
+                left = widths[at]
+                width = 1
+                while left != 0 and i + width <= offsets[d + 1]:
+                    if left & np.uint64(2):
+                        total += place_of(slots, set_offsets[s], set_offsets[s + 1] - set_offsets[s], g) >= 0
+                    left = (left >> np.uint64(1)) & ~np.uint64(1)
+                    if i + width < offsets[d + 1]:
+                        g = g * NGRAM + hashes[i + width]
+                    width += 1
+        counts[d] = total

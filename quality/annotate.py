@@ -134,6 +134,7 @@ def annotate(
     if "id" not in documents.column_names:
         raise ValueError(f"no column id; there is {', '.join(documents.column_names)}")
     context, of_lines = context or Context(), any(s.level == "line" for s in signals)
+    keep = ("words",) if minhash is not None else ()
     schema = registry.schema(signals, context.mode)
     measured: dict[str, list[pa.Array]] = {name: [] for name in schema.names[1:]}
     signatures: list[pa.Array] = []
@@ -141,7 +142,7 @@ def annotate(
     for text in TextBatch.over(documents):
         failures: list[registry.Failure] = []
         spans = registry.line_spans(text) if of_lines else {}
-        for name, values in {**spans, **registry.measure(text, signals, context, failures)}.items():
+        for name, values in {**spans, **registry.measure(text, signals, context, failures, keep)}.items():
             measured[name].append(values)
         rejects += [_reject(text, failure) for failure in failures]
         if minhash is not None:

@@ -38,25 +38,20 @@ def feature_buckets(offsets, hashes, buckets, unigrams, pair_offsets, pairs):
 
 @compiled(OFFSETS, COUNTS, OFFSETS, WEIGHTS, types.float64[:, ::1])
 def weigh(offsets, buckets, which, weights, sums):
-    """Add the weights of each document's buckets to sums (documents, targets)."""
-    targets = weights.shape[2]
+    """Add the weights of each document's buckets to sums (documents, 3): three targets, which one look-up finds together."""
     for d in range(len(offsets) - 1):
-        if which[d] < 0:
+        language = which[d]
+        if language < 0:
             continue
-        for t in range(targets):
-            # Four sums at a time: they are as exact as one is slow, and do not depend on the machine.
-            a, b, c, e = 0.0, 0.0, 0.0, 0.0
-            i, end = offsets[d], offsets[d + 1]
-            while i + 4 <= end:
-                a += weights[which[d], buckets[i], t]
-                b += weights[which[d], buckets[i + 1], t]
-                c += weights[which[d], buckets[i + 2], t]
-                e += weights[which[d], buckets[i + 3], t]
-                i += 4
-            while i < end:
-                a += weights[which[d], buckets[i], t]
-                i += 1
-            sums[d, t] += (a + b) + (c + e)
+        a, b, c = 0.0, 0.0, 0.0
+        for i in range(offsets[d], offsets[d + 1]):
+            bucket = buckets[i]
+            a += weights[language, bucket, 0]
+            b += weights[language, bucket, 1]
+            c += weights[language, bucket, 2]
+        sums[d, 0] += a
+        sums[d, 1] += b
+        sums[d, 2] += c
 
 
 @compiled(OFFSETS, COUNTS, OFFSETS, types.float64[::1])
@@ -115,12 +110,13 @@ def repeated(g, marks, n, slots, firsts, counts):
     return best, where
 
 
-@compiled(OFFSETS, HASHES, COUNTS, types.float64[:, ::1])
-def repetitions(offsets, hashes, lengths, fractions):
+@compiled(OFFSETS, HASHES, COUNTS, read_only(types.uint8), types.float64[:, ::1])
+def repetitions(offsets, hashes, lengths, again, fractions):
     """Out: fractions (documents, 9): characters in the most common n-gram times its count, n = 2 to 4, over all characters;
     then characters in words that any repeated n-gram covers, n = 5 to 10, over all characters.
 
-    An n-gram can only repeat where both (n - 1)-grams in it do, so that ever fewer places are looked at.
+    An n-gram can only repeat where both (n - 1)-grams in it do, so that ever fewer places are looked at. again: for every
+    word whether it comes more than once.
     """
     longest = 0
     for d in range(len(offsets) - 1):
@@ -139,7 +135,7 @@ def repetitions(offsets, hashes, lengths, fractions):
         for i in range(n):
             total += np.int64(lengths[begin + i])
             g[i] = hashes[begin + i]
-            marks[i] = 1
+            marks[i] = again[begin + i]
         for width in range(SHORTEST, min(LONGEST, n) + 1):
             m = n - width + 1
             for i in range(m):

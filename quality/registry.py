@@ -227,13 +227,18 @@ class Failure:
 
 
 def measure(
-    text: TextBatch, signals: Sequence[Signal], context: Context | None = None, failures: list[Failure] | None = None
+    text: TextBatch,
+    signals: Sequence[Signal],
+    context: Context | None = None,
+    failures: list[Failure] | None = None,
+    keep: Sequence[str] = (),
 ) -> dict[str, pa.Array]:
     """One array per signal, by name, in the order given. A signal that returns another length or type is an error.
 
     A signal of the user's own that raises is measured again document by document; it is null where it raises, and a Failure
     is appended. Without `failures`, and for a built-in signal, the error is raised. Signals that read the same views come one
-    after the other, and a view is released after its last use: a batch costs the memory of its largest views, not of all.
+    after the other, and a view is released after its last use, unless `keep` names it: a batch costs the memory of its
+    largest views, not of all.
     """
     context = context or Context()
     order = sorted(signals, key=lambda s: max((VIEWS.index(n) for n in s.needs), default=0))
@@ -247,8 +252,7 @@ def measure(
             if failures is None or each.built_in:
                 raise
             measured[each.name] = _one_by_one(each, text, context, failures)
-        later = {n for s in order[place + 1 :] for n in s.needs}
-        text.release(*(n for n in each.needs if n not in later))
+        text.release(*each.needs, keep={*keep, *(n for s in order[place + 1 :] for n in s.needs)})
     return {s.name: measured[s.name] for s in signals}
 
 

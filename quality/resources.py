@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from quality.importance import ImportanceTable, ImportanceWeights, load_tables
+
+T = TypeVar("T")
 
 HOW_TO_GET: Mapping[str, str] = {
     "stop_words": "stop words by language (`menagerie models fetch stop-words`, then --stop-words PATH)",
@@ -35,6 +37,13 @@ class SignalResources:
     ut1: Mapping[str, int] = field(default_factory=dict)
     importance: Mapping[tuple[str, str], ImportanceTable] = field(default_factory=dict)
     classifiers: Mapping[str, Any] = field(default_factory=dict)
+
+    def once(self, key: str, compute: Callable[[], T]) -> T:
+        """What `compute` returns, computed at the first call with this key: lists in the form that a signal reads."""
+        prepared: dict[str, Any] = self.__dict__.setdefault("_prepared", {})
+        if key not in prepared:
+            prepared[key] = compute()
+        return prepared[key]
 
     @cached_property
     def importance_weights(self) -> ImportanceWeights:

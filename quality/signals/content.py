@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.text import TextBatch, hash_sets, ngram_hash, normalise, per_document, word_hash
 from quality.registry import Context, scores, signal
 
-_LOREM_IPSUM = "lorem ipsum"
+_LOREM_IPSUM = b"lorem ipsum"
 
 
 @signal(
@@ -35,26 +33,22 @@ def blocked_words(text: TextBatch, context: Context) -> pa.Array:
     Fixed: the entries are normalised like the text. As published they are compared as they stand, so that one with an
     accent, a capital or a punctuation mark never matches.
     """
-    from pipeline.text_kernels import count_members
+    from pipeline.text_kernels import count_phrases
 
-    entries = context.resources.ldnoobw
-    languages = _used(text, entries)
-    which, found = by_language(text, languages), np.zeros(len(text), np.int64)
-    chosen = {language: _phrases(entries[language], context.mode) for language in languages}
-    for width in sorted({width for phrases in chosen.values() for width in phrases}):
-        sets = hash_sets([chosen[language].get(width, ()) for language in languages])
-        count_members(text.words.offsets, text.words.hashes, width, which, *sets, found)
+    phrases = context.resources.once(f"ldnoobw {context.mode}", lambda: _Phrases(context.resources.ldnoobw, context.mode))
+    which, found = by_language(text, phrases.languages), np.empty(len(text), np.int64)
+    words = text.words
+    count_phrases(words.offsets, words.hashes, which, *phrases.firsts, phrases.widths, *phrases.all, found)
     return scores(found, which >= 0)
 
 
 @signal("rps_doc_lorem_ipsum", needs="words", source="RedPajama-V2; C4 (Raffel et al. 2020, 2.2)", range=(0, 1))
 def lorem_ipsum(text: TextBatch) -> pa.Array:
     """Occurrences of "lorem ipsum" in the normalised text over its characters; 0 for an empty one."""
-    words = text.words
-    normalised = pa.LargeStringArray.from_buffers(
-        len(text), pa.py_buffer(words.byte_offsets), pa.py_buffer(words.utf8) if len(words.utf8) else pa.py_buffer(b"")
-    )
-    found = pc.count_substring(normalised, _LOREM_IPSUM).to_numpy(zero_copy_only=False)
+    from pipeline.text_kernels import count_phrase
+
+    words, found = text.words, np.empty(len(text), np.int64)
+    count_phrase(words.utf8, words.byte_offsets, np.frombuffer(_LOREM_IPSUM, np.uint8), found)
     # One space between words.
     characters = per_document(words.lengths, words.offsets) + np.maximum(words.counts - 1, 0)
     return scores(found / np.maximum(characters, 1))
@@ -69,13 +63,14 @@ def stop_word_fraction(text: TextBatch, context: Context) -> pa.Array:
     """
     from pipeline.text_kernels import count_members
 
-    lists = context.resources.stop_words
-    languages = _used(text, lists)
-    which = by_language(text, languages)
-    sets = hash_sets([_stop_words(lists[language], context.mode) for language in languages])
-    found = np.zeros(len(text), np.int64)
+    def prepare() -> tuple[list[str], NDArray[np.int64], NDArray[np.uint64]]:
+        lists = context.resources.stop_words
+        return [*lists], *hash_sets(_stop_words(words, context.mode) for words in lists.values())
+
+    languages, *sets = context.resources.once(f"stop_words {context.mode}", prepare)
+    which, found = by_language(text, languages), np.empty(len(text), np.int64)
     words = text.raw_words
-    count_members(words.offsets, words.hashes, 1, which, *sets, found)
+    count_members(words.offsets, words.hashes, which, *sets, found)
     return scores(found / np.maximum(words.counts, 1), which >= 0)
 
 
@@ -115,31 +110,39 @@ def by_language(text: TextBatch, languages: Sequence[str]) -> NDArray[np.int64]:
     return pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def _used(text: TextBatch, lists: Mapping[str, Any]) -> list[str]:
-    """The languages of the batch that have a list."""
-    if "language" not in text.columns:
-        return []
-    return [told for told in pc.unique(text.columns["language"].cast(pa.string())).to_pylist() if told in lists]
+class _Phrases:
+    """Sets of phrases by language, as `count_phrases` reads them."""
+
+    def __init__(self, lists: Mapping[str, Sequence[str]], mode: str) -> None:
+        self.languages = [*lists]
+        phrases = [{words for entry in entries if (words := _split(entry, mode))} for entries in lists.values()]
+        self.all = hash_sets({ngram_hash(words) for words in told} for told in phrases)
+        widths: list[dict[int, int]] = []
+        for told in phrases:
+            of: dict[int, int] = {}
+            for words in told:
+                first = word_hash(words[0])
+                of[first] = of.get(first, 0) | 1 << len(words)
+            widths.append(of)
+        self.firsts = offsets, slots = hash_sets(widths)
+        self.widths = np.zeros(len(slots), np.uint64)
+        for of, begin, end in zip(widths, offsets[:-1], offsets[1:], strict=True):
+            self.widths[begin:end] = [of.get(h, 0) for h in slots[begin:end].tolist()]
 
 
-@lru_cache(maxsize=256)
-def _phrases(entries: tuple[str, ...], mode: str) -> Mapping[int, frozenset[int]]:
-    """Hashes of entries by their number of words."""
-    told: dict[int, set[int]] = {}
-    for entry in entries:
-        words = normalise(entry).split() if mode == "fixed" else entry.split(" ")
-        if words and all(words):  # an entry with two spaces in a row is in no text
-            told.setdefault(len(words), set()).add(ngram_hash(words))
-    return {width: frozenset(hashes) for width, hashes in told.items()}
+def _split(entry: str, mode: str) -> tuple[str, ...]:
+    """The words of an entry; none if it has two spaces in a row, which no normalised text has, or is absurdly long."""
+    words = tuple(normalise(entry).split() if mode == "fixed" else entry.split(" "))
+    return words if all(words) and len(words) < 64 else ()
 
 
-@lru_cache(maxsize=256)
-def _stop_words(words: frozenset[str], mode: str) -> frozenset[int]:
-    spellings: Iterable[str] = words
+def _stop_words(words: Iterable[str], mode: str) -> set[int]:
+    """Hashes of stop words, in all their spellings for the mode."""
+    spellings = set(words)
     if mode == "fixed":
-        spellings = {spelling for w in words for spelling in (w.lower(), w.upper(), w.lower().capitalize(), w)}
+        spellings |= {spelled for w in words for spelled in (w.lower(), w.upper(), w.lower().capitalize())}
     # A word of punctuation is none: a text of nothing else has no words, and the value 0.
-    return frozenset(word_hash(w) for w in spellings if normalise(w).split())
+    return {word_hash(w) for w in spellings if normalise(w).split()}
 
 
 def _domain_number(domain: str | None, numbers: Mapping[str, int]) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from pipeline.text import TextBatch, per_document, word_hash
+from pipeline.text import TextBatch, word_hash
 from quality.registry import line_scores, signal
 
 _C4 = "RedPajama-V2; C4 (Raffel et al. 2020, 2.2)"
@@ -23,7 +23,9 @@ def ending_with_terminal_punctuation_mark(text: TextBatch) -> pa.Array:
 @signal("rps_lines_javascript_counts", needs=("lines", "words"), source=_C4, range=(0, None), level="line")
 def javascript_counts(text: TextBatch) -> pa.Array:
     """Normalised words of the line that are "javascript"."""
-    return line_scores(per_document(text.words.hashes == _JAVASCRIPT, text.words.line_offsets), text.lines.offsets)
+    words = text.words
+    found = np.searchsorted(words.line_offsets, np.flatnonzero(words.hashes == _JAVASCRIPT), side="right") - 1
+    return line_scores(np.bincount(found, minlength=len(words.line_lengths)), text.lines.offsets)
 
 
 @signal("rps_lines_num_words", needs=("lines", "words"), source=_C4, range=(0, None), level="line")
@@ -36,9 +38,7 @@ def number_of_words(text: TextBatch) -> pa.Array:
 def fraction_of_numerical_characters(text: TextBatch) -> pa.Array:
     """Numeric characters (`str.isnumeric`) over characters of the normalised line; 0 for an empty one."""
     words = text.words
-    counts = np.diff(words.line_offsets)
-    characters = per_document(words.lengths, words.line_offsets) + np.maximum(counts - 1, 0)
-    return line_scores(words.line_numeric / np.maximum(characters, 1), text.lines.offsets)
+    return line_scores(words.line_numeric / np.maximum(words.line_lengths, 1), text.lines.offsets)
 
 
 @signal("rps_lines_start_with_bulletpoint", needs="lines", source=_GOPHER, range=(0, 1), level="line")

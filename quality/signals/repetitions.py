@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -20,7 +22,8 @@ def repetition_fractions(text: TextBatch) -> NDArray[np.float64]:
         from quality.kernels import repetitions
 
         fractions = np.empty((len(text), len(COUNTED) + len(MASKED)))
-        repetitions(text.words.offsets, text.words.hashes, text.words.lengths, fractions)
+        words = text.words
+        repetitions(words.offsets, words.hashes, words.lengths, text.distinct_words.repeated.view(np.uint8), fractions)
         return fractions
 
     return text.once("repetitions", compute)
@@ -50,11 +53,10 @@ def _of_repeated(width: int, column: int) -> Measure:
     return measure
 
 
+_register = partial(signal, needs=("words", "distinct_words"), source=_SOURCE)
 # In RedPajama-V2's order, which is that of the names.
 for _width in sorted(MASKED, key=str):
     _column = len(COUNTED) + MASKED.index(_width)
-    signal(f"rps_doc_frac_chars_dupe_{_width}grams", needs="words", source=_SOURCE, range=(0, 1))(_of_repeated(_width, _column))
+    _register(f"rps_doc_frac_chars_dupe_{_width}grams", range=(0, 1))(_of_repeated(_width, _column))
 for _width in COUNTED:
-    signal(f"rps_doc_frac_chars_top_{_width}gram", needs="words", source=_SOURCE, range=(0, None))(
-        _of_most_common(_width, COUNTED.index(_width))
-    )
+    _register(f"rps_doc_frac_chars_top_{_width}gram", range=(0, None))(_of_most_common(_width, COUNTED.index(_width)))
