@@ -388,7 +388,7 @@ def hash_sets(sets: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64], NDArray
 def per_document(values: NDArray, offsets: NDArray[np.int64]) -> NDArray:
     """Sum of each document's values, int64 for integers and flags, else float64.
 
-    One after the other, so that a document's sum does not depend on its neighbours.
+    A document's sum depends on its own values alone, not on its neighbours.
     """
     starts, filled = offsets[:-1], np.diff(offsets) > 0
     kind = np.float64 if values.dtype.kind == "f" else np.int64
