@@ -2,7 +2,8 @@
 
 Layout (version 1.0.0), below one root: `documents/<base>.json.gz`, `quality_signals/<base>.signals.json.gz`,
 `minhash/<base>.minhash.parquet`, `duplicates/<base>.duplicates.parquet`, with `<base>` =
-`<snapshot>/<shard>/<language>_<bucket>`, and `listings/<language>-<snapshot>-<head_middle|tail>.txt`. The release lacks some of these files.
+`<snapshot>/<shard>/<language>_<bucket>`, and `listings/<language>-<snapshot>-<head_middle|tail>.txt`. The release lacks some
+of these files.
 """
 
 from __future__ import annotations
