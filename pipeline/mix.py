@@ -34,7 +34,7 @@ class MixParams(Params):
     )
     select: tuple[Filter, ...] = Field(
         (),
-        description="Filters, in order; the first that a document fails is its reason. `{rules: gopher}`: all of a published set.",
+        description="Filters, in order; the first that a document fails is its reason. `{rules: gopher}`: a published set.",
     )
     components: tuple[Component, ...] = Field(min_length=1, description="Components, in order; the first that matches wins.")
     tokens: int | None = Field(None, gt=0, description="Budget in tokens; null: the largest that the epoch caps permit.")
