@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -31,8 +32,9 @@ def _raw(text: TextBatch) -> list[bytes]:
 
 
 def _normalised(text: TextBatch) -> list[bytes]:
-    words, digests = text.words, []
-    for string, start, end in zip(text.strings, words.offsets[:-1], words.offsets[1:], strict=True):
-        told = words.utf8[words.starts[start] : words.ends[end - 1]] if end > start else string.encode()
+    offsets, digests = text.words.byte_offsets.tolist(), []
+    words, raw = memoryview(text.words.utf8), text.text
+    for document, (start, end) in enumerate(pairwise(offsets)):
+        told = words[start : end - 1] if end > start else raw[document].as_py().encode()
         digests.append(blake2b(told, digest_size=16, person=b"words" if end > start else b"raw").digest())
     return digests

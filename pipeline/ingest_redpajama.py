@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
@@ -14,7 +15,7 @@ from pipeline import tables
 from pipeline.sources.jsonl import Row, read_json
 from pipeline.sources.lines import LineLimits
 from pipeline.sources.record import Reject
-from pipeline.sources.redpajama import RedPajamaParams, component_path
+from pipeline.sources.redpajama import Component, RedPajamaParams, component_path
 from pipeline.sources.redpajama_signals import SignalFile, SignalRow, read_signals, to_table
 from pipeline.stage import Params, PartitionStage, StageResult
 from pipeline.storage import join_url
@@ -22,6 +23,8 @@ from pipeline.storage import join_url
 _PUBLISHED = [f for f in tables.DOCUMENTS if f.name not in ("id", "id_int", "record_id")]
 _INTEGERS = {pa.int64(): 1 << 63, pa.int32(): 1 << 31}
 _TEXT = "raw_content"
+_WHOLE = "signature_sim1.0"
+"""The column whose one band is the whole signature."""
 
 
 class IngestRedPajamaParams(Params):
@@ -30,6 +33,9 @@ class IngestRedPajamaParams(Params):
     source: RedPajamaParams = Field(default=RedPajamaParams(), description="Which partitions, and where they are.")
     duplicates: Literal["mark", "drop"] = Field(
         default="mark", description="Published exact duplicates: only mark them in is_duplicate, or drop them too."
+    )
+    signatures: bool = Field(
+        default=False, description="Read the published MinHash signatures too (`minhash`), so that nothing is signed again."
     )
     require_signals: bool = Field(default=False, description="Drop documents without published signals (no_signals).")
     max_line_bytes: int = Field(default=64 << 20, ge=1, description="A longer JSON line is dropped as too_large.")
@@ -46,9 +52,13 @@ class IngestRedPajama(PartitionStage):
     """
 
     name = "ingest"
+    version = 2
     outputs = ("documents", "signals")
 
     params: IngestRedPajamaParams = field(default_factory=IngestRedPajamaParams)
+
+    def output_tables(self) -> tuple[str, ...]:
+        return (*self.outputs, "minhash") if self.params.signatures else self.outputs
 
     def partitions(self) -> Sequence[str]:
         return self.params.source.bases()
@@ -57,7 +67,7 @@ class IngestRedPajama(PartitionStage):
         """The identity of each component; one that is missing is part of the fingerprint as such."""
         source = self.params.source
         found: dict[str, str] = {}
-        for component in ("documents", "quality_signals", "duplicates"):
+        for component in self._components():
             path = component_path(component, partition)
             there = source.on_the_web or source.locate(component, partition) is not None
             found[path] = source.identity(join_url(source.url, path)) if there else "missing"
@@ -68,7 +78,7 @@ class IngestRedPajama(PartitionStage):
         documents = source.locate("documents", partition)
         if documents is None:
             lost = Reject(partition, None, "missing_file", f"{component_path('documents', partition)} is not there")
-            return _result([], [], [], [lost], {"missing_documents_files": 1})
+            return _result([], [], [], [lost], {"missing_documents_files": 1}, [] if self.params.signatures else None)
         signals_file = source.locate("quality_signals", partition)
         signals = read_signals(signals_file, partition, limits) if signals_file else SignalFile()
         duplicates, damage = self._read_duplicates(partition)
@@ -100,9 +110,17 @@ class IngestRedPajama(PartitionStage):
             "unknown_signals": sorted(signals.unknown),
             **damage,
         }
-        for component in ("documents", "quality_signals", "duplicates"):
+        signatures = None
+        if self.params.signatures:
+            signatures, missing = self._read_signatures(partition, [document["id"] for document in kept])
+            metrics |= missing
+        for component in self._components():
             source.release(component, partition)
-        return _result(kept, kept_signals, marks, rejects, metrics)
+        return _result(kept, kept_signals, marks, rejects, metrics, signatures)
+
+    def _components(self) -> tuple[Component, ...]:
+        signed: tuple[Component, ...] = ("minhash",) if self.params.signatures else ()
+        return ("documents", "quality_signals", *signed, "duplicates")
 
     def _judge(
         self, document: dict[str, Any], signals: SignalRow | None, duplicates: set[str] | None
@@ -131,6 +149,25 @@ class IngestRedPajama(PartitionStage):
         except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError):
             return None, {"missing_duplicates_files": 0, "damaged_duplicates_files": 1}
         return set(listed), {"missing_duplicates_files": 0, "damaged_duplicates_files": 0}
+
+    def _read_signatures(self, partition: str, ids: Sequence[str]) -> tuple[list[bytes | None], dict[str, int]]:
+        """The 128 values of each document, big-endian: the one band of similarity 1.0; None where there is none."""
+        from pipeline.storage import open_filesystem
+
+        file = self.params.source.locate("minhash", partition)
+        if file is None:
+            return [None] * len(ids), {"missing_minhash_files": 1, "damaged_minhash_files": 0}
+        filesystem, path = open_filesystem(file)
+        try:
+            with filesystem.open_input_file(path) as stream:
+                read = pq.read_table(stream, columns=["id", _WHOLE])
+            bands = dict(zip(read["id"].to_pylist(), read[_WHOLE].to_pylist(), strict=True))
+        except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError):
+            return [None] * len(ids), {"missing_minhash_files": 0, "damaged_minhash_files": 1}
+        found = [bands.get(identifier) for identifier in ids]
+        usable = [b[0] if b is not None and len(b) == 1 and len(b[0]) == 4 * tables.PERMUTATIONS else None for b in found]
+        metrics = {"missing_minhash_files": 0, "damaged_minhash_files": 0}
+        return usable, {**metrics, "unsigned_documents": sum(each is None for each in usable)}
 
 
 def _document(row: Row, partition: str) -> dict[str, Any] | Reject:
@@ -179,16 +216,27 @@ def _result(
     marks: Sequence[bool | None],
     rejects: Sequence[Reject],
     metrics: Mapping[str, Any],
+    signatures: Sequence[bytes | None] | None = None,
 ) -> StageResult:
     drops: dict[str, int] = {}
     for reject in rejects:
         drops[reject.reason] = drops.get(reject.reason, 0) + 1
+    ids = [document["id"] for document in documents]
+    written = {
+        "documents": pa.Table.from_arrays(list(_arrays(documents)), schema=tables.DOCUMENTS),
+        "signals": to_table(ids, signals, marks),
+    }
+    if signatures is not None:
+        values = np.frombuffer(b"".join(each or bytes(4 * tables.PERMUTATIONS) for each in signatures), ">u4").astype(np.uint32)
+        of_documents = pa.FixedSizeListArray.from_arrays(
+            values,
+            type=tables.MINHASH.field("signature").type,
+            mask=pa.array([each is None for each in signatures], pa.bool_()),
+        )
+        written["minhash"] = pa.Table.from_arrays([pa.array(ids, pa.string()), of_documents], schema=tables.MINHASH)
     return StageResult(
         rows_in=len(documents) + len(rejects),
-        tables={
-            "documents": pa.Table.from_arrays(list(_arrays(documents)), schema=tables.DOCUMENTS),
-            "signals": to_table([document["id"] for document in documents], signals, marks),
-        },
+        tables=written,
         drops=dict(sorted(drops.items())),
         rejects=pa.Table.from_pylist(
             [

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha1
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +22,8 @@ BANDS: dict[str, tuple[int, int]] = dict(zip(SIMILARITIES, ((1, 128), (5, 25), (
 """(bands, rows of a band) per similarity level. A pair of Jaccard similarity s shares a band with probability
 1 - (1 - s^rows)^bands. RedPajama-V2's, which minimise the sum of false positives and false negatives."""
 
-_BATCH = 1 << 12  # shingles whose 128 permuted hashes are held at a time: 4 MB
+_SHINGLES = 1 << 18
+"""Shingles whose hashes are held at a time, unless one document has more: 1 MB."""
 
 
 class MinHashParams(Params):
@@ -29,34 +35,73 @@ class MinHashParams(Params):
     seed: int = Field(
         default=42, ge=0, lt=1 << 32, description="Seed of the permutations. Signatures of different seeds do not compare."
     )
+    scheme: Literal["redpajama-v2", "affine32"] = Field(
+        default="redpajama-v2",
+        description="`redpajama-v2`: RedPajama-V2's values (datasketch's scheme `legacy`), SHA-1 of each shingle. `affine32`: "
+        "several times faster, other values. Signatures of different schemes do not compare.",
+    )
 
 
 @dataclass(frozen=True)
 class MinHash:
     """Signatures of 128 permutations over the set of a document's shingles.
 
-    A shingle is hashed to the first four bytes of its sha1, little endian; the permutations are datasketch's legacy scheme.
+    redpajama-v2: a shingle is hashed to the first four bytes of its SHA-1, little endian; value j is the least of
+    ((h a_j + b_j) mod 2^64 mod (2^61 - 1)) mod 2^32, where the first modulus is an overflow that RedPajama-V2 has.
+    affine32: a shingle is hashed to 32 bits by a polynomial of its words' hashes that rolls from one shingle to the next, and
+    value j is the least of (h a_j + b_j) mod 2^32, a_j odd: each is a permutation of the 32-bit numbers, and vector units do
+    eight at a time. The minimum over a set is that over all its shingles, repeated or not, so that none are looked up.
     """
 
     params: MinHashParams = field(default_factory=MinHashParams)
 
     def sign(self, text: TextBatch) -> pa.FixedSizeListArray:
         """One list of 128 uint32 per document; null for a document of fewer words than a shingle has."""
-        from datasketch import MinHash as Sketch
+        from pipeline import minhash_kernels
 
         words, width = text.words, self.params.shingle
-        signed = words.counts >= width
+        counts = np.maximum(words.counts - width + 1, 0)
         values = np.zeros((len(text), PERMUTATIONS), np.uint32)
-        sketch = Sketch(num_perm=PERMUTATIONS, seed=self.params.seed, scheme="legacy")
-        for document in np.flatnonzero(signed):
-            start, end = words.offsets[document], words.offsets[document + 1]
-            begins, stops = words.starts[start : end - width + 1].tolist(), words.ends[start + width - 1 : end].tolist()
-            shingles = list({words.utf8[b:e] for b, e in zip(begins, stops, strict=True)})
-            for first in range(0, len(shingles), _BATCH):
-                sketch.update_batch(shingles[first : first + _BATCH])
-            values[document] = sketch.hashvalues
-            sketch.clear()
-        return pa.FixedSizeListArray.from_arrays(values.ravel(), type=MINHASH.field("signature").type, mask=pa.array(~signed))
+        for first, last in _stretches(counts):
+            offsets = np.empty(last - first + 1, np.int64)
+            shingles = np.empty(int(counts[first:last].sum()), np.uint32)
+            if self.params.scheme == "affine32":
+                minhash_kernels.rolling_shingles(words.hashes, words.offsets, first, last, width, offsets, shingles)
+                minima, permutations = minhash_kernels.affine_minima, _affine_permutations(self.params.seed)
+            else:
+                spans = words.aligned, words.starts, words.ends
+                left = minhash_kernels.sha1_shingles(*spans, words.offsets, first, last, width, offsets, shingles)
+                for start, size, place in left.tolist():  # long ones, which hashlib is fast with
+                    shingles[place] = int.from_bytes(sha1(words.utf8[start : start + size]).digest()[:4], "little")
+                minima, permutations = minhash_kernels.legacy_minima, _legacy_permutations(self.params.seed)
+            minima(shingles, offsets, *permutations, values[first:last])
+        values[counts == 0] = 0
+        unsigned = pa.array(counts == 0)
+        return pa.FixedSizeListArray.from_arrays(values.ravel(), type=MINHASH.field("signature").type, mask=unsigned)
+
+
+def _stretches(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Cut documents into stretches of about _SHINGLES shingles: first and last + 1 of each."""
+    ends = np.flatnonzero(np.diff(np.cumsum(counts) // _SHINGLES)) + 1
+    yield from pairwise([0, *ends.tolist(), len(counts)])
+
+
+@lru_cache(maxsize=16)
+def _legacy_permutations(seed: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """a_j in [1, p) and b_j in [0, p), drawn by turns, as datasketch draws them (`MinHash._init_permutations`)."""
+    draw, prime = np.random.RandomState(seed), (1 << 61) - 1
+    pairs = [
+        (draw.randint(1, prime, dtype=np.uint64), draw.randint(0, prime, dtype=np.uint64)) for _ in range(PERMUTATIONS)
+    ]  # fmt: skip
+    a, b = np.array(pairs, np.uint64).T
+    return np.ascontiguousarray(a), np.ascontiguousarray(b)
+
+
+@lru_cache(maxsize=16)
+def _affine_permutations(seed: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Odd a_j, and b_j, of 32 bits, drawn by Philox, which gives the same numbers on every machine."""
+    a, b = np.random.Generator(np.random.Philox(seed)).integers(0, 1 << 32, (2, PERMUTATIONS), dtype=np.uint32)
+    return a | np.uint32(1), b
 
 
 def signature_matrix(signatures: pa.Array | pa.ChunkedArray) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:

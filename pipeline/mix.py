@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from pipeline import tables as schemas
 from pipeline.expressions import unknown_column
 from pipeline.frames import TEXT_COLUMNS, characters, join_aligned
+from pipeline.importance_sample import NOT_SAMPLED, ranks
 from pipeline.plan import SUMMARY, SUMMARY_COUNTS, SUMMARY_KEYS, MixturePlan, add_up, make_plan
 from pipeline.select import Component, ComponentName, Filter, assign, held_out
 from pipeline.stage import GlobalResult, GlobalStage, Params, PartitionStage, StageResult
@@ -31,7 +32,10 @@ class MixParams(Params):
     tables: tuple[str, ...] = Field(
         ("documents", "signals", "duplicates"), min_length=1, description="Aligned tables whose columns conditions may use."
     )
-    select: tuple[Filter, ...] = Field((), description="Filters, in order; the first that a document fails is its reason.")
+    select: tuple[Filter, ...] = Field(
+        (),
+        description="Filters, in order; the first that a document fails is its reason. `{rules: gopher}`: a published set.",
+    )
     components: tuple[Component, ...] = Field(min_length=1, description="Components, in order; the first that matches wins.")
     tokens: int | None = Field(None, gt=0, description="Budget in tokens; null: the largest that the epoch caps permit.")
     characters_per_token: float = Field(4.0, gt=0, description="Assumed for token counts where no tokenizer is given.")
@@ -75,7 +79,8 @@ def summarise(params: MixParams, frame: pl.DataFrame, tokenizer: Tokenizer | Non
         pl.col(c).cast(pl.String) if c in frame.columns else pl.lit(None, pl.String).alias(c) for c in ("language", "bucket")
     ]
     counted = frame.select("id", *known, characters(frame, f"mixture {params.name}").alias("characters"))
-    counted = pl.concat([counted, mark(params, frame)], how="horizontal")
+    marked = mark(params, frame)
+    counted = pl.concat([counted, marked, _ranks(params, frame, marked).to_frame()], how="horizontal")
     counted = counted.with_columns(sampled_characters=pl.lit(0, pl.Int64), sampled_tokens=pl.lit(0, pl.Int64))
     if tokenizer is not None:
         counted = counted.with_columns(_measure(params, frame, counted, tokenizer))
@@ -88,7 +93,7 @@ def summarise(params: MixParams, frame: pl.DataFrame, tokenizer: Tokenizer | Non
 def mixture_table(params: MixParams, frame: pl.DataFrame, plan: MixturePlan) -> pa.Table:
     """`tables.MIXTURE`, aligned with the frame. `repeats` is the epochs planned; 0 for held-out documents too."""
     epochs = {c.name: c.epochs for c in plan.components}
-    marked = mark(params, frame)
+    marked = _sampled(params, frame, mark(params, frame), plan)
     repeats = (
         pl.when(pl.col("split") == "train")
         .then(pl.col("component").replace_strict(list(epochs), list(epochs.values()), default=0.0, return_dtype=pl.Float64))
@@ -96,6 +101,33 @@ def mixture_table(params: MixParams, frame: pl.DataFrame, plan: MixturePlan) -> 
     )
     told = pl.concat([frame.select("id"), marked.with_columns(repeats=repeats)], how="horizontal")
     return schemas.conform(told.select(schemas.MIXTURE.names).to_arrow(), schemas.MIXTURE, f"mixture {params.name}")
+
+
+def _ranks(params: MixParams, frame: pl.DataFrame, marked: pl.DataFrame) -> pl.Series:
+    """The rank of each document in the sample of its component; null where that is not sampled."""
+    rank = pl.lit(None, pl.String)
+    columns = {"component": marked["component"]}
+    for part in params.components:
+        if part.sample is not None:
+            columns[f"rank {part.name}"] = ranks(part.sample, frame, f"component {part.name}")
+            rank = pl.when(pl.col("component") == part.name).then(f"rank {part.name}").otherwise(rank)
+    return pl.DataFrame(columns).select(rank.alias("rank")).to_series() if len(columns) > 1 else _no_ranks(frame.height)
+
+
+def _no_ranks(height: int) -> pl.Series:
+    return pl.Series("rank", [None] * height, dtype=pl.String)
+
+
+def _sampled(params: MixParams, frame: pl.DataFrame, marked: pl.DataFrame, plan: MixturePlan) -> pl.DataFrame:
+    """What `mark` says, less the documents below their component's cut."""
+    cuts = {c.name: c.cut for c in plan.components if c.cut is not None}
+    if not cuts:
+        return marked
+    lowest = pl.col("component").replace_strict(list(cuts), list(cuts.values()), default=None, return_dtype=pl.String)
+    out = lowest.is_not_null() & (pl.col("rank").fill_null("") < lowest)
+    kept = [pl.when(out).then(None).otherwise(pl.col(c)).alias(c) for c in ("component", "split")]
+    reason = pl.when(out).then(pl.lit(NOT_SAMPLED)).otherwise("reason").alias("reason")
+    return marked.with_columns(_ranks(params, frame, marked)).select(*kept, reason)
 
 
 @dataclass

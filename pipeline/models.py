@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipeline.download import Downloader
+from pipeline.word_lists import LDNOOBW_SHA256, unpack_ut1
 
 PUBLISHER = "https://dl.fbaipublicfiles.com"
+GITHUB = "https://raw.githubusercontent.com"
+_LDNOOBW = "LDNOOBW/List-of-Dirty-Naughty-Obscene-and-Otherwise-Bad-Words/5faf2ba42d7b1c0977169ec3611df25a3c08eb13"
 _LANGUAGES = (
     "af ar az be bg bn ca cs da de el en es et fa fi fr gu he hi hr hu hy id is it ja ka kk km kn ko lt lv mk ml mn mr my ne "
     "nl no pl pt ro ru uk zh"
@@ -22,12 +26,19 @@ CCNET_LANGUAGES = tuple(_LANGUAGES.split())
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One file. path: below the publisher, and below the cache folder; sha256 (hex) and size in bytes, None if unpublished."""
+    """One file. path: below the cache folder; sha256 (hex) and size in bytes, None if unpublished. unpacked: for an archive the
+    file below the cache folder that is made of it, and how: what readers open."""
 
     url: str
     path: str
     sha256: str | None = None
     size: int | None = None
+    unpacked: tuple[str, Callable[[Path, Path], None]] | None = None
+
+    @property
+    def used(self) -> str:
+        """What readers open, below the cache folder."""
+        return self.unpacked[0] if self.unpacked else self.path
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,31 @@ def registry() -> Mapping[str, Model]:
         pair = (f"{language}.sp.model", f"{language}.arpa.bin")
         files = tuple(ModelFile(f"{PUBLISHER}/cc_net/lm/{name}", f"ccnet/{name}") for name in pair)
         models.append(Model(f"ccnet-{language}", files, "not stated", f"CCNet's SentencePiece + KenLM of {language} Wikipedia"))
-    return {model.name: model for model in models}
+    return {model.name: model for model in (*models, *_word_lists())}
+
+
+def _word_lists() -> tuple[Model, ...]:
+    """The lists that signals read, at fixed commits; the block list changes daily."""
+    stop_words = ModelFile(
+        f"{GITHUB}/6/stopwords-json/fca10ee6724fdfae58b9e72e43ac7d4a6ae9cd45/stopwords-all.json",
+        "word-lists/stop-words.json",
+        "187c6c912d44986ac7981aadef9a56ed45f0781a65f860e9bcd0c31a26357483",
+        118_584,
+    )
+    ldnoobw = tuple(
+        ModelFile(f"{GITHUB}/{_LDNOOBW}/{language}", f"word-lists/ldnoobw/{language}.txt", sha256)
+        for language, sha256 in LDNOOBW_SHA256.items()
+    )
+    ut1 = ModelFile(
+        "https://dsi.ut-capitole.fr/blacklists/download/blacklists.tar.gz",
+        "word-lists/blacklists.tar.gz",
+        unpacked=("word-lists/ut1.json", unpack_ut1),
+    )
+    return (
+        Model("stop-words", (stop_words,), "Apache-2.0", "stopwords-json, 50 languages: RedPajama-V2's stop words"),
+        Model("ldnoobw", ldnoobw, "CC-BY-4.0", f"LDNOOBW, {len(ldnoobw)} languages: words on which C4 drops pages"),
+        Model("ut1", (ut1,), "CC-BY-SA-4.0", "UT1 block list of domains, RedPajama-V2's 13 categories"),
+    )
 
 
 def cache_folder() -> Path:
@@ -100,7 +135,7 @@ def find(name: str) -> Model:
 def locate(name: str, folder: Path | None = None) -> tuple[Path, ...]:
     """The files of a fetched model. ValueError says how to fetch it if one is missing."""
     folder = folder or cache_folder()
-    paths = tuple(folder / file.path for file in find(name).files)
+    paths = tuple(folder / file.used for file in find(name).files)
     for path in paths:
         if not path.is_file():
             raise ValueError(f"model {name} is not at {path}: fetch it with `menagerie models fetch {name}`")
@@ -110,9 +145,9 @@ def locate(name: str, folder: Path | None = None) -> tuple[Path, ...]:
 def fetch(models: Iterable[Model], folder: Path | None = None, mirror: str | None = None, retries: int = 4) -> list[Fetched]:
     """Download what is not there yet (an interrupted download goes on where it ended), and check every file, old or new.
 
-    folder: the cache folder by default. mirror: a URL that takes the place of PUBLISHER. A file without a published checksum
-    is held to that of its first download, which lies beside it as `<file>.sha256`. ValueError, with the download deleted, if
-    the checksum differs; FileNotFoundError or ConnectionError if the server has no such file or does not answer.
+    folder: the cache folder by default. mirror: a URL that takes the place of the publishers' hosts. A file without a published
+    checksum is held to that of its first download, which lies beside it as `<file>.sha256`. ValueError, with the download
+    deleted, if the checksum differs; FileNotFoundError or ConnectionError if the server has no such file or does not answer.
     """
     folder = folder or cache_folder()
     downloader = Downloader(cache=str(folder / "downloads"), retries=retries)
@@ -130,7 +165,7 @@ def _fetch_file(file: ModelFile, folder: Path, mirror: str | None, downloader: D
             raise ValueError(f"{target} has sha256 {sha256}, not the {checked} {expected}: delete it and fetch it again")
         downloaded = False
     else:
-        url = file.url.replace(PUBLISHER, mirror.rstrip("/"), 1) if mirror else file.url
+        url = mirror.rstrip("/") + urlsplit(file.url).path if mirror else file.url
         arrived = downloader.fetch(url)
         sha256 = _sha256(arrived)
         if expected and sha256 != expected:
@@ -145,7 +180,11 @@ def _fetch_file(file: ModelFile, folder: Path, mirror: str | None, downloader: D
         downloaded = True
     if checked == "first":
         record.write_text(f"{sha256}  {target.name}\n")
-    return Fetched(target, sha256, checked, downloaded)
+    if file.unpacked is not None:
+        name, unpack = file.unpacked
+        if downloaded or not (folder / name).is_file():
+            unpack(target, folder / name)
+    return Fetched(folder / file.used, sha256, checked, downloaded)
 
 
 def _sha256(path: Path) -> str:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.importance_sample import NOT_SAMPLED, cut
 from pipeline.select import Component
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-SUMMARY_KEYS = ("component", "reason", "split", "language", "bucket")
+SUMMARY_KEYS = ("component", "reason", "split", "language", "bucket", "rank")
 SUMMARY_COUNTS = ("documents", "characters", "sampled_characters", "sampled_tokens")
 SUMMARY = pa.schema([(k, pa.string()) for k in SUMMARY_KEYS] + [(c, pa.int64()) for c in SUMMARY_COUNTS])
 """Counts by group of documents. They add up: over partitions, in any order and any grouping."""
@@ -40,6 +41,7 @@ class PlannedComponent:
     tokens_planned: int
     epochs: float
     max_epochs: float
+    cut: str | None = None  # the lowest rank that its sample keeps
     heldout_documents: int = 0
     heldout_tokens: int = 0
     languages: Mapping[str, int] = field(default_factory=dict)
@@ -104,6 +106,8 @@ def make_plan(
     what it would need, if a component has no document to train on or would be seen more often than its `max_epochs`.
     """
     rows = add_up([summary]).to_pylist()
+    cuts = _cuts(components, rows)
+    rows = [_not_sampled(r) if r["component"] in cuts and (r["rank"] or "") < cuts[r["component"]] else r for r in rows]
     rate = _Rate(rows, assumed_characters_per_token)
     trained = {c.name: [r for r in rows if r["component"] == c.name and r["split"] == "train"] for c in components}
     heldout = {c.name: [r for r in rows if r["component"] == c.name and r["split"] == "heldout"] for c in components}
@@ -131,6 +135,7 @@ def make_plan(
                 tokens_planned=round(weights[c.name] * budget),
                 epochs=min(epochs, c.max_epochs),
                 max_epochs=c.max_epochs,
+                cut=cuts.get(c.name),
                 heldout_documents=_sum(heldout[c.name], "documents"),
                 heldout_tokens=rate.tokens(heldout[c.name]),
                 languages=_tokens_by(trained[c.name], "language", rate),
@@ -203,6 +208,15 @@ class _Rate:
 
     def _of(self, row: Mapping[str, Any]) -> float:
         return next((self._rates[k] for k in self._keys(row) if k in self._rates), self.overall)
+
+
+def _cuts(components: Sequence[Component], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The lowest rank kept of each component that is sampled."""
+    return {c.name: cut(c.sample, [r for r in rows if r["component"] == c.name]) for c in components if c.sample is not None}
+
+
+def _not_sampled(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "component": None, "split": None, "reason": NOT_SAMPLED}
 
 
 def _weights(name: str, components: Sequence[Component], available: Mapping[str, int]) -> dict[str, float]:

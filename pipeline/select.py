@@ -10,6 +10,7 @@ import xxhash
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from pipeline import expressions
+from pipeline.importance_sample import NOT_SAMPLED, ImportanceSample
 from pipeline.stage import Params
 
 NO_COMPONENT = "no_component"
@@ -30,8 +31,8 @@ class Filter(Params):
     def _check(self) -> Filter:
         if (self.keep is None) == (self.drop is None):
             raise ValueError(f"filter {self.name}: give either keep or drop")
-        if self.name == NO_COMPONENT:
-            raise ValueError(f"filter {self.name}: this name is for documents that no component takes")
+        if self.name in (NO_COMPONENT, NOT_SAMPLED):
+            raise ValueError(f"filter {self.name}: this name is for documents that no component takes, or that are not sampled")
         expressions.parse(self.keep or self.drop or "", f"filter {self.name}")
         return self
 
@@ -54,6 +55,7 @@ class Component(Params):
         None, gt=0, description="Its share of the tokens, relative to the others'; given for all components or for none "
         "(then in proportion to the tokens that each has)."
     )  # fmt: skip
+    sample: ImportanceSample | None = Field(None, description="Only a sample of its documents, by importance.")
     max_epochs: float = Field(1.0, gt=0, description="How often its tokens may be seen at most; needing more is an error.")
 
     @field_validator("where")

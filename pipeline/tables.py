@@ -12,6 +12,8 @@ SCHEMA_VERSION = 1
 SIMILARITIES = ("1.0", "0.9", "0.8", "0.7")
 """RedPajama-V2's fuzzy-duplicate levels, as they are written in column names."""
 PERMUTATIONS = 128
+LINE_SPANS = ("line_start", "line_end")
+"""Columns of `signals` with the span of each line, in characters of `raw_content`; the end includes the newline."""
 
 RAW = pa.schema(
     [

@@ -2,91 +2,191 @@
 
 from __future__ import annotations
 
-import re
 import string
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import regex
-import xxhash
 from numpy.typing import NDArray
 
-_RAW_WORD = regex.compile(r"\w+|[^\w\s]+")  # NLTK's WordPunctTokenizer, whose `\w` takes in marks and joiners, unlike `re`
-_SENTENCE = re.compile(r"\b[^.!?]+[.!?]*")
-_ASCII_LETTER = re.compile(r"[a-zA-Z]")
+from pipeline.text_tables import tables
+
+T = TypeVar("T")
+
+UPPER, ASCII_LETTER, ALPHA, WORD = 1, 2, 4, 8
+"""Flags of raw words: `str.isupper`; has one of a-z, A-Z; has a letter (`str.isalpha`); is of word characters, no marks."""
+LARGEST = (1 << 32) - 1
+"""Bytes of a batch, so that positions fit 32 bits."""
+
 _PUNCTUATION = string.punctuation.encode()
-_ELLIPSES = ("...", "…")
+_ELLIPSIS, _TERMINAL, _BULLET = 1, 2, 4
+_FNV_BASIS, _FNV_PRIME, _BITS = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
+_NGRAM = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a batch, document after document.
+    """The normalised words of a batch, document after document.
 
-    offsets: int64 (documents + 1,), where each document's words begin; hashes: uint64 (words,), xxh3 of the word's UTF-8;
-    lengths: int64 (words,), characters. utf8: all words of the batch, joined by one space; the word i is
-    `utf8[starts[i] : ends[i]]`, so that n consecutive words, joined by one space, are `utf8[starts[i] : ends[i + n - 1]]`.
+    offsets: int64 (documents + 1,), where each document's words begin; hashes: uint64 (words,), see `word_hash`; lengths:
+    uint32 (words,), characters. utf8: uint8, all words, a space after each; a document's are
+    `utf8[byte_offsets[d] : byte_offsets[d + 1]]`, and n consecutive words, joined by one space, are
+    `utf8[starts[i] : ends[i + n - 1]]`. line_offsets: int64 (lines + 1,), where each line's words begin; line_lengths,
+    line_numeric: uint32 (lines,), characters of each normalised line, and how many of them are numeric (`str.isnumeric`);
+    lines as `TextBatch.lines` has them.
     """
 
     offsets: NDArray[np.int64]
+    byte_offsets: NDArray[np.int64]
     hashes: NDArray[np.uint64]
-    lengths: NDArray[np.int64]
-    utf8: bytes
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
+    lengths: NDArray[np.uint32]
+    utf8: NDArray[np.uint8]
+    line_offsets: NDArray[np.int64]
+    line_lengths: NDArray[np.uint32]
+    line_numeric: NDArray[np.uint32]
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """Words per document."""
         return np.diff(self.offsets)
 
+    @property
+    def starts(self) -> NDArray[np.uint32]:
+        """Where each word begins in `utf8`; uint32 (words,)."""
+        return self._spans[0]
+
+    @property
+    def ends(self) -> NDArray[np.uint32]:
+        """Where each word ends in `utf8`; uint32 (words,)."""
+        return self._spans[1]
+
+    @property
+    def aligned(self) -> NDArray[np.uint32]:
+        """`utf8` four bytes at a time, and eight bytes or more after it."""
+        assert isinstance(self.utf8.base, np.ndarray)
+        return self.utf8.base.view("<u4")
+
+    @cached_property
+    def _spans(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        from pipeline.text_kernels import word_spans
+
+        starts, ends = (np.empty(len(self.hashes), np.uint32) for _ in range(2))
+        word_spans(self.utf8, starts, ends)
+        return starts, ends
+
 
 @dataclass(frozen=True)
-class RawWords(Words):
-    """Words as they stand in the text, punctuation marks included. Both flags: bool (words,)."""
+class RawWords:
+    """The words of a batch as they stand in the text, punctuation marks included, document after document.
 
-    upper: NDArray[np.bool_]  # str.isupper
-    ascii_letter: NDArray[np.bool_]  # has one of a-z, A-Z
+    offsets: int64 (documents + 1,), where each document's words begin; hashes: uint64 (words,), see `word_hash`; starts:
+    uint32 (words,), the byte of `TextBatch.data` where each begins; flags: uint8 (words,), of UPPER, ASCII_LETTER, ALPHA, WORD.
+    """
+
+    offsets: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    starts: NDArray[np.uint32]
+    flags: NDArray[np.uint8]
+    batch: TextBatch = field(repr=False)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Words per document."""
+        return np.diff(self.offsets)
+
+    @property
+    def ends(self) -> NDArray[np.uint32]:
+        """The byte of `TextBatch.data` where each word ends; uint32 (words,)."""
+        return self._sizes[0]
+
+    @property
+    def lengths(self) -> NDArray[np.uint32]:
+        """Characters of each word; uint32 (words,)."""
+        return self._sizes[1]
+
+    def has(self, flag: int) -> NDArray[np.int64]:
+        """Words per document that have the flag."""
+        return per_document(self.flags & flag != 0, self.offsets)
+
+    @cached_property
+    def _sizes(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        from pipeline.text_kernels import raw_word_sizes
+
+        ends, lengths = (np.empty(len(self.hashes), np.uint32) for _ in range(2))
+        of = tables()
+        raw_word_sizes(self.batch.data, self.batch.offsets, of.pages, of.entries, self.starts, ends, lengths)
+        return ends, lengths
 
 
 @dataclass(frozen=True)
 class Distinct:
-    """The distinct normalised words of each document: offsets int64 (documents + 1,), hashes uint64, counts int64."""
+    """The distinct normalised words of each document, in the order in which they come first.
+
+    offsets: int64 (documents + 1,); hashes: uint64; counts: uint32. repeated: bool (words,), for every normalised word
+    whether its document has it more than once.
+    """
 
     offsets: NDArray[np.int64]
     hashes: NDArray[np.uint64]
-    counts: NDArray[np.int64]
+    counts: NDArray[np.uint32]
+    repeated: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Lines:
     """The lines of a batch, each with its newline; a newline at the end of a document opens no further line.
 
-    offsets: int64 (documents + 1,); starts, ends: int64 (lines,), in characters of the document;
-    ellipsis: bool (lines,), whether the line ends with `...` or `…` before its trailing white space.
+    offsets: int64 (documents + 1,); starts, ends: int32 (lines,), in characters of the document; upper: uint32 (lines,),
+    characters in capitals (`str.isupper`); bool (lines,): ellipsis, terminal: whether the line ends, trailing white space
+    apart, with `...` or `…`, or with one of `.!?”`; bullet: whether it begins, white space apart, with a bullet point.
     """
 
     offsets: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    ellipsis: NDArray[np.bool_]
+    starts: NDArray[np.int32]
+    ends: NDArray[np.int32]
+    upper: NDArray[np.uint32]
+    marks: NDArray[np.uint8] = field(repr=False)
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """Lines per document."""
         return np.diff(self.offsets)
 
+    @property
+    def ellipsis(self) -> NDArray[np.bool_]:
+        return self.marks & _ELLIPSIS != 0
+
+    @property
+    def terminal(self) -> NDArray[np.bool_]:
+        return self.marks & _TERMINAL != 0
+
+    @property
+    def bullet(self) -> NDArray[np.bool_]:
+        return self.marks & _BULLET != 0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Occurrences per document, int64 (documents,): `{` and `}`; `#`; `...`, not overlapping; `…`."""
+
+    curly_brackets: NDArray[np.int64]
+    hash_marks: NDArray[np.int64]
+    dots: NDArray[np.int64]
+    ellipses: NDArray[np.int64]
+
 
 class TextBatch:
-    """A batch of documents and its views, each computed when it is first read, and then kept.
+    """A batch of documents and its views, each computed when it is first read, and then kept until it is released.
 
     text: a string column (large, chunked or not); null counts as empty. columns: further columns of the same rows, for
-    signals that read more than the text (language, crawl metadata). ValueError on text that is not UTF-8, or on columns of
-    another length. Views cost several times the text in memory: `TextBatch.over` cuts a table into batches of bounded size.
+    signals that read more than the text (language, crawl metadata). ValueError on text that is not UTF-8, on more than 4 GiB
+    of it, or on columns of another length. Views cost up to three times the text each: `TextBatch.over` cuts a table into
+    batches of bounded size, and `release` drops views.
     """
 
     def __init__(
@@ -96,11 +196,21 @@ class TextBatch:
             text.validate(full=True)
         except pa.ArrowInvalid as error:
             raise ValueError(f"the text is not UTF-8: {error}; decode it before, with its own charset") from error
-        self.text: pa.LargeStringArray = pc.fill_null(concatenated(text.cast(pa.large_string())), "")
+        whole = concatenated(text.cast(pa.large_string()))
+        self.text: pa.LargeStringArray = pc.fill_null(whole, "") if whole.null_count else whole
         self.columns: Mapping[str, pa.Array] = {name: concatenated(column) for name, column in (columns or {}).items()}
         for name, column in self.columns.items():
             if len(column) != len(self.text):
                 raise ValueError(f"column {name} has {len(column)} rows, the text has {len(self.text)}")
+        _, positions, content = self.text.buffers()
+        offsets = np.frombuffer(positions, np.int64)[self.text.offset :][: len(self.text) + 1] if len(self.text) else _ZERO
+        data = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)
+        self.data: NDArray[np.uint8] = data[offsets[0] : offsets[-1]]
+        """The UTF-8 of all documents; document d is `data[offsets[d] : offsets[d + 1]]`."""
+        self.offsets: NDArray[np.int64] = offsets - offsets[0]
+        self._computed: dict[str, Any] = {}
+        if len(self.data) > LARGEST:
+            raise ValueError(f"a batch of {len(self.data):,} bytes of text is too large: cut it with TextBatch.over")
 
     def __len__(self) -> int:
         return len(self.text)
@@ -119,6 +229,22 @@ class TextBatch:
             rows = documents.slice(start, end - start)
             yield cls(rows["raw_content"], {name: rows[name] for name in others})
 
+    def release(self, *views: str, keep: Iterable[str] = ()) -> None:
+        """Drop views that are not needed any more, except what those in `keep` are made of; they are computed again if they
+        are."""
+        for view in {_KEPT_AS.get(v, v) for v in views} - {_KEPT_AS.get(v, v) for v in keep}:
+            self.__dict__.pop(view, None)
+
+    def once(self, key: str, compute: Callable[[], T]) -> T:
+        """What `compute` returns, computed at the first call with this key: for signals that share more than a view."""
+        if key not in self._computed:
+            self._computed[key] = compute()
+        return self._computed[key]
+
+    def string(self, document: int) -> str:
+        """One document as a Python string."""
+        return self.data[self.offsets[document] : self.offsets[document + 1]].tobytes().decode()
+
     @cached_property
     def strings(self) -> list[str]:
         """The documents as Python strings."""
@@ -131,57 +257,91 @@ class TextBatch:
 
     def count(self, substring: str) -> NDArray[np.int64]:
         """Non-overlapping occurrences of a string in each raw text."""
-        return np.fromiter((text.count(substring) for text in self.strings), np.int64, len(self))
+        return pc.count_substring(self.text, substring).to_numpy(zero_copy_only=False).astype(np.int64)
 
     @cached_property
     def raw_words(self) -> RawWords:
-        """Runs of word characters, and runs of what is neither a word character nor white space, in the raw text."""
-        words, vocabulary = _words([_RAW_WORD.findall(text) for text in self.strings])
-        upper = np.fromiter((w.isupper() for w in vocabulary.words), np.bool_, len(vocabulary.words))
-        letter = np.fromiter((_ASCII_LETTER.search(w) is not None for w in vocabulary.words), np.bool_, len(vocabulary.words))
-        return RawWords(**vars(words), upper=upper[vocabulary.codes], ascii_letter=letter[vocabulary.codes])
+        """Runs of word characters, and runs of what is neither a word character nor white space, in the raw text.
+
+        `\\w+|[^\\w\\s]+` of the library regex, as NLTK's WordPunctTokenizer has it: unlike those of `re`, word characters
+        take in marks and joiners.
+        """
+        from pipeline.text_kernels import raw_words
+
+        of, most = tables(), len(self.data)
+        offsets, hashes = np.empty(len(self) + 1, np.int64), np.empty(most, np.uint64)
+        starts, flags = np.empty(most, np.uint32), np.empty(most, np.uint8)
+        n = raw_words(self.data, self.offsets, of.pages, of.entries, offsets, hashes, starts, flags)
+        return RawWords(offsets, _cut(hashes, n), _cut(starts, n), _cut(flags, n), self)
 
     @cached_property
     def words(self) -> Words:
         """Normalised words: ASCII punctuation deleted, lower case, cut at white space, in NFD (RedPajama-V2's `normalize`)."""
-        return _words([normalise(text).split() for text in self.strings])[0]
+        from pipeline.text_kernels import words
+
+        of, most, lines = tables(), (len(self.data) + len(self)) // 2 + 1, self._most_lines()
+        offsets, byte_offsets = (np.empty(len(self) + 1, np.int64) for _ in range(2))
+        hashes, lengths = np.empty(most, np.uint64), np.empty(most, np.uint32)
+        # NFD makes three bytes of one at most, and each word has a space after it.
+        utf8 = np.empty(3 * len(self.data) + most + 12, np.uint8)
+        line_offsets = np.empty(lines + 1, np.int64)
+        line_lengths, line_numeric = (np.empty(lines, np.uint32) for _ in range(2))
+        n, size, lines = words(
+            self.data, self.offsets, of.pages, of.entries, of.combining, of.spelling, of.spelled, of.spelled_characters,
+            of.spelled_numeric, of.ascii, offsets, byte_offsets, hashes, lengths, utf8, line_offsets, line_lengths,
+            line_numeric,
+        )  # fmt: skip
+        return Words(
+            offsets, byte_offsets, _cut(hashes, n), _cut(lengths, n), _cut(utf8, (size + 12) & ~3)[:size],
+            _cut(line_offsets, lines + 1), _cut(line_lengths, lines), _cut(line_numeric, lines),
+        )  # fmt: skip
 
     @cached_property
     def distinct_words(self) -> Distinct:
         """Each document's distinct normalised words with their counts."""
-        words = self.words
-        found = [
-            np.unique(words.hashes[start:end], return_counts=True)
-            for start, end in zip(words.offsets[:-1], words.offsets[1:], strict=True)
-        ]
-        hashes = np.concatenate([h for h, _ in found]) if found else np.empty(0, np.uint64)
-        counts = np.concatenate([c for _, c in found]) if found else np.empty(0, np.int64)
-        return Distinct(_offsets([len(h) for h, _ in found]), hashes, counts.astype(np.int64))
+        from pipeline.text_kernels import distinct
 
-    @cached_property
+        words = self.words
+        offsets, most = np.empty(len(self) + 1, np.int64), len(words.hashes)
+        hashes, counts = np.empty(most, np.uint64), np.empty(most, np.uint32)
+        repeated = np.empty(most, np.bool_)
+        n = distinct(words.offsets, words.hashes, offsets, hashes, counts, repeated.view(np.uint8))
+        return Distinct(offsets, _cut(hashes, n), _cut(counts, n), repeated)
+
+    @property
     def lines(self) -> Lines:
         """Lines of the raw text."""
-        counts, lengths, ellipsis = [], [], []
-        for text in self.strings:
-            lines = text.split("\n")
-            last = lines.pop()
-            lengths.extend(len(line) + 1 for line in lines)
-            if last:
-                lines.append(last)
-                lengths.append(len(last))
-            ellipsis.extend(line.rstrip().endswith(_ELLIPSES) for line in lines)
-            counts.append(len(lines))
-        offsets = _offsets(counts)
-        ends = np.cumsum(np.array(lengths, np.int64))
-        # The running sum goes over the whole batch; a document's own characters begin where its first line begins.
-        begin = np.concatenate([[0], ends])[offsets[:-1]] if len(ends) else np.zeros(len(counts), np.int64)
-        ends = ends - np.repeat(begin, counts)
-        return Lines(offsets, ends - np.array(lengths, np.int64), ends, np.array(ellipsis, np.bool_))
+        return self._scan[0]
 
-    @cached_property
+    @property
     def sentences(self) -> NDArray[np.int64]:
         """Sentences per document: matches of `\\b[^.!?]+[.!?]*` in the raw text."""
-        return np.fromiter((len(_SENTENCE.findall(text)) for text in self.strings), np.int64, len(self))
+        return self._scan[1][:, 1]
+
+    @property
+    def tally(self) -> Tally:
+        """Brackets, hash marks and ellipses of the raw text."""
+        return Tally(*self._scan[1][:, 2:].T)
+
+    @cached_property
+    def _scan(self) -> tuple[Lines, NDArray[np.int64]]:
+        from pipeline.text_kernels import scan
+
+        of, most = tables(), self._most_lines()
+        offsets, counts = np.empty(len(self) + 1, np.int64), np.empty((len(self), 6), np.int64)
+        starts, ends = (np.empty(most, np.int32) for _ in range(2))
+        upper, marks = np.empty(most, np.uint32), np.empty(most, np.uint8)
+        n = scan(self.data, self.offsets, of.pages, of.entries, offsets, starts, ends, upper, marks, counts)
+        return Lines(offsets, _cut(starts, n), _cut(ends, n), _cut(upper, n), _cut(marks, n)), counts
+
+    def _most_lines(self) -> int:
+        from pipeline.text_kernels import count_newlines
+
+        return int(count_newlines(self.data)) + len(self)
+
+
+_ZERO = np.zeros(1, np.int64)
+_KEPT_AS = {"text": "strings", "lines": "_scan", "tally": "_scan", "sentences": "_scan"}
 
 
 def normalise(text: str) -> str:
@@ -190,40 +350,64 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFD", text.encode().translate(None, _PUNCTUATION).decode().lower())
 
 
-@dataclass(frozen=True)
-class _Vocabulary:
-    """Distinct words, and which of them each word is: what holds for a word is found out once."""
+def word_hash(word: str) -> int:
+    """The 64-bit hash of a word in every batch, on every machine: FNV-1a of its UTF-8, then MurmurHash3's `fmix64`."""
+    h = _FNV_BASIS
+    for byte in word.encode():
+        h = ((h ^ byte) * _FNV_PRIME) & _BITS
+    h = ((h ^ (h >> 33)) * 0xFF51AFD7ED558CCD) & _BITS
+    h = ((h ^ (h >> 33)) * 0xC4CEB9FE1A85EC53) & _BITS
+    return h ^ (h >> 33)
 
-    words: list[str] = field(default_factory=list)
-    codes: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+
+def ngram_hash(words: Sequence[str]) -> int:
+    """The 64-bit hash of consecutive words: a polynomial of their hashes, so that it can roll from one to the next."""
+    h = 0
+    for word in words:
+        h = (h * _NGRAM + word_hash(word)) & _BITS
+    return h
 
 
-def _words(documents: Sequence[list[str]]) -> tuple[Words, _Vocabulary]:
-    flat = [word for document in documents for word in document]
-    encoded = pa.array(flat, pa.large_string()).dictionary_encode()
-    vocabulary = _Vocabulary(encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False))
-    utf8 = [word.encode() for word in vocabulary.words]
-    hashes = np.fromiter((xxhash.xxh3_64_intdigest(word) for word in utf8), np.uint64, len(utf8))
-    lengths = np.fromiter((len(word) for word in vocabulary.words), np.int64, len(utf8))
-    sizes = np.fromiter((len(word) for word in utf8), np.int64, len(utf8))[vocabulary.codes]
-    ends = np.cumsum(sizes + 1) - 1  # a space follows each word
-    words = Words(
-        offsets=_offsets([len(document) for document in documents]),
-        hashes=hashes[vocabulary.codes],
-        lengths=lengths[vocabulary.codes],
-        utf8=" ".join(flat).encode(),
-        starts=ends - sizes,
-        ends=ends,
-    )
-    return words, vocabulary
+def hash_sets(sets: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Sets of hashes as `text_kernels.count_members` reads them: set_offsets int64 (sets + 1,), and the slots of all."""
+    laid: list[NDArray[np.uint64]] = []
+    for members in sets:
+        hashes = {h for h in members if h}
+        size = 1 << (4 * len(hashes)).bit_length() if hashes else 0
+        slots = np.zeros(size, np.uint64)
+        for h in hashes:
+            at = h & (size - 1)
+            while slots[at]:
+                at = (at + 1) & (size - 1)
+            slots[at] = h
+        laid.append(slots)
+    offsets = np.concatenate([_ZERO, np.cumsum([len(s) for s in laid], dtype=np.int64)])
+    return offsets, np.concatenate(laid) if laid else np.empty(0, np.uint64)
+
+
+def per_document(values: NDArray, offsets: NDArray[np.int64]) -> NDArray:
+    """Sum of each document's values, int64 for integers and flags, else float64.
+
+    A document's sum depends on its own values alone, not on its neighbours.
+    """
+    starts, filled = offsets[:-1], np.diff(offsets) > 0
+    kind = np.float64 if values.dtype.kind == "f" else np.int64
+    sums = np.zeros(len(starts), kind)
+    if filled.any():
+        sums[filled] = np.add.reduceat(values, starts[filled], dtype=kind)
+    return sums
 
 
 def concatenated(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """The column as one array."""
     if isinstance(column, pa.Array):
         return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def _offsets(counts: Sequence[int]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.array(counts, np.int64))])
+def _cut(array: NDArray, size: int) -> NDArray:
+    """The array without what was not written: the memory behind it goes back."""
+    array.resize(size, refcheck=False)
+    return array

@@ -2,72 +2,167 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from pipeline.minhash import MinHash, MinHashParams
 from pipeline.stage import Params, PartitionStage, StageResult
-from pipeline.tables import MINHASH
+from pipeline.tables import EXCERPT_LENGTH, MINHASH, REJECTS
 from pipeline.text import TextBatch
 from quality import registry
+from quality.classifiers import classifier_files, load_classifiers
+from quality.registry import Context, Mode, Signal, module_files
+from quality.resources import HOW_TO_GET, SignalResources, resource_files
+from quality.rules import judge_table, rule_sets
+
+SIGNAL_ERROR = "signal_error"
+"""The reason of a document that a user's signal cannot measure."""
 
 
 class AnnotateParams(Params):
-    """What `annotate` measures."""
+    """What `annotate` measures, and with which word lists."""
 
     signals: Literal["all"] | tuple[str, ...] = Field(
         default="all", description="Names of quality signals, or `all`; [] leaves `signals` alone."
     )
+    modules: tuple[str, ...] = Field(
+        default=(), description="Modules with signals of your own: `package.module`, or the path of a .py file."
+    )
+    mode: Mode = Field(
+        default="redpajama-v2", description="`redpajama-v2`: the published values, quirks included. `fixed`: quirks mended."
+    )
+    stop_words: str | None = Field(
+        default=None, description="Stop words: a JSON file by language, or `<lang>.txt` in a folder."
+    )
+    ldnoobw: str | None = Field(default=None, description="LDNOOBW: a folder of `<lang>.txt`, or a JSON file by language.")
+    ut1: str | None = Field(default=None, description="UT1 block list: a JSON file with `domain_to_category_id`.")
+    importance: str | None = Field(default=None, description="Folder of importance tables (`models train-importance`).")
+    classifiers: dict[str, str | dict[str, str]] = Field(
+        default_factory=dict,
+        description="fastText models (`models train-classifier`) by signal, or by signal and language.",
+    )
+    rules: tuple[str, ...] = Field(
+        default=(), description="Published rule sets, such as gopher: their signals are measured, their verdicts counted."
+    )
     minhash: MinHashParams = Field(default_factory=MinHashParams, description="How documents are signed.")
 
-    @field_validator("signals")
-    @classmethod
-    def _known(cls, names: Literal["all"] | tuple[str, ...]) -> Literal["all"] | tuple[str, ...]:
-        registry.select(names)
-        return names
+    @model_validator(mode="after")
+    def _measurable(self) -> AnnotateParams:
+        selected = registry.select(self.signals, self.modules)
+        rule_sets(self.rules)
+        if self.signals != "all":
+            for each in selected:
+                for needed in each.resources:
+                    if not getattr(self, needed, None):
+                        raise ValueError(f"annotate.{needed} is not set: {each.name} needs {HOW_TO_GET[needed]}")
+        return self
+
+    def files(self) -> Mapping[str, str]:
+        """Word lists, tables and modules by key. ValueError if one is not there."""
+        given = {name: location for name in HOW_TO_GET if isinstance(location := getattr(self, name, None), str)}
+        return {**resource_files(given), **classifier_files(self.classifiers), **module_files(self.modules)}
+
+    def selected(self) -> list[Signal]:
+        """The signals to measure: those asked for, and those that the rules read. Modules must be loaded."""
+        return registry.select(self.signals, also=[name for each in rule_sets(self.rules) for name in each.signals])
 
 
 @dataclass
 class Annotate(PartitionStage):
-    """documents -> signals, minhash. One tokenisation serves both; a batch of a few megabytes is in memory at a time."""
+    """documents -> signals, minhash. One tokenisation serves both; a batch of a few megabytes is in memory at a time.
+
+    A document that a signal of the user's own cannot measure keeps its row, where that signal is null; it is counted, and
+    among the rejects with the reason.
+    """
 
     params: AnnotateParams = field(default_factory=AnnotateParams)
+    _resources: SignalResources | None = field(default=None, init=False, repr=False, compare=False)
 
     name = "annotate"
+    version = 2
     inputs = ("documents",)
     outputs = ("signals", "minhash")
 
     def output_tables(self) -> tuple[str, ...]:
-        return self.outputs if self.params.signals else ("minhash",)
+        return self.outputs if self.params.signals or self.params.rules else ("minhash",)
+
+    def files(self) -> Mapping[str, str]:
+        return self.params.files()
+
+    def setup(self, files: Mapping[str, Path]) -> None:
+        registry.load_modules(self.params.modules, files)
+        self._resources = SignalResources.from_files(files, load_classifiers(files))
 
     def run(self, partition: str, tables: Mapping[str, pa.Table]) -> StageResult:
         documents = tables["documents"]
-        signals, minhash = annotate(documents, registry.select(self.params.signals), MinHash(self.params.minhash))
-        metrics = {"unsigned_documents": minhash["signature"].null_count}
-        written = {"signals": signals, "minhash": minhash}
-        return StageResult(documents.num_rows, {t: written[t] for t in self.output_tables()}, metrics=metrics)
+        context = Context(self.params.mode, self._resources or SignalResources())
+        told = annotate(documents, self.params.selected(), MinHash(self.params.minhash), context)
+        metrics: dict[str, Any] = {"unsigned_documents": told.minhash["signature"].null_count}
+        if told.rejects.num_rows:
+            metrics["rejected_documents"] = dict(Counter(told.rejects["reason"].to_pylist()))
+        if self.params.rules:
+            metrics["rules"] = judge_table(told.signals, documents, rule_sets(self.params.rules))[1].to_json()
+        written = {"signals": told.signals, "minhash": told.minhash}
+        return StageResult(
+            documents.num_rows, {t: written[t] for t in self.output_tables()}, rejects=told.rejects, metrics=metrics
+        )
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What `annotate` found. signals: `registry.schema`; minhash: tables.MINHASH, without rows if nothing was signed; rejects:
+    tables.REJECTS, a row for each document and signal of the user's own that raised, with the reason `signal_error`."""
+
+    signals: pa.Table
+    minhash: pa.Table
+    rejects: pa.Table
 
 
 def annotate(
-    documents: pa.Table, signals: Sequence[registry.Signal], minhash: MinHash | None = None
-) -> tuple[pa.Table, pa.Table]:
-    """The tables `signals` and `minhash` of documents with columns `id` and `raw_content`; without `minhash`, the second
-    has no rows. ValueError if a column is missing or the text is not UTF-8."""
+    documents: pa.Table, signals: Sequence[Signal], minhash: MinHash | None = None, context: Context | None = None
+) -> Annotation:
+    """Measure and sign documents with columns `id` and `raw_content`, and whatever else the signals read.
+
+    ValueError if a column is missing or the text is not UTF-8.
+    """
     if "id" not in documents.column_names:
         raise ValueError(f"no column id; there is {', '.join(documents.column_names)}")
-    measured: dict[str, list[pa.Array]] = {each.name: [] for each in signals}
+    context, of_lines = context or Context(), any(s.level == "line" for s in signals)
+    keep = ("words",) if minhash is not None else ()
+    schema = registry.schema(signals, context.mode)
+    measured: dict[str, list[pa.Array]] = {name: [] for name in schema.names[1:]}
     signatures: list[pa.Array] = []
+    rejects: list[dict[str, str | None]] = []
     for text in TextBatch.over(documents):
-        for name, values in registry.measure(text, signals).items():
+        failures: list[registry.Failure] = []
+        spans = registry.line_spans(text) if of_lines else {}
+        for name, values in {**spans, **registry.measure(text, signals, context, failures, keep)}.items():
             measured[name].append(values)
+        rejects += [_reject(text, failure) for failure in failures]
         if minhash is not None:
             signatures.append(minhash.sign(text))
-    columns = {name: pa.chunked_array(chunks, pa.float64()) for name, chunks in measured.items()}
-    measurements = pa.table({"id": documents["id"], **columns}, schema=registry.schema(signals))
+    columns = {name: pa.chunked_array(chunks, schema.field(name).type) for name, chunks in measured.items()}
     ids = documents["id"] if minhash is not None else documents["id"].slice(0, 0)
     signed = pa.chunked_array(signatures, MINHASH.field("signature").type)
-    return measurements, pa.table({"id": ids, "signature": signed}, schema=MINHASH)
+    return Annotation(
+        signals=pa.table({"id": documents["id"], **columns}, schema=schema),
+        minhash=pa.table({"id": ids, "signature": signed}, schema=MINHASH),
+        rejects=pa.Table.from_pylist(rejects, REJECTS),
+    )
+
+
+def _reject(text: TextBatch, failure: registry.Failure) -> dict[str, str | None]:
+    told = {name: text.columns[name][failure.document].as_py() for name in ("id", "url") if name in text.columns}
+    return {
+        "record_id": told.get("id"),
+        "url": told.get("url"),
+        "reason": SIGNAL_ERROR,
+        "detail": f"{failure.signal}: {type(failure.error).__name__}: {failure.error}",
+        "excerpt": text.string(failure.document)[:EXCERPT_LENGTH],
+    }

@@ -18,10 +18,12 @@ from pipeline.language_models import LanguageModels, LanguageModelsParams
 from pipeline.mine import Mine, MineParams
 from pipeline.mix import Mix, MixParams, Plan
 from pipeline.paragraphs import Paragraphs
+from pipeline.sources.redpajama_signals import SIGNALS
 from pipeline.stage import Params, Stage
 from pipeline.tokenize import TokenizeParams
 from pipeline.tokenize import stages as tokenize_stages
 from quality.annotate import Annotate, AnnotateParams
+from workflows.rule_filters import check_measured, expand_rules
 from workflows.section import explain, load_yaml
 from workflows.training_steps import EvaluateParams, TrainParams
 
@@ -63,13 +65,24 @@ class Recipe(Params):
     evaluate: EvaluateParams | None = Field(None, description="Perplexity on held-out documents, and samples.")
     report: ReportParams | None = Field(None, description="The HTML report.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rule_sets(cls, told: Any) -> Any:
+        if isinstance(told, dict) and isinstance(told.get("mix"), dict):
+            return {**told, "mix": expand_rules(told["mix"])}
+        return told
+
     @model_validator(mode="after")
     def _one_way_in(self) -> Recipe:
         if (self.ingest is None) == (self.ingest_redpajama is None):
             raise ValueError("give either ingest, or ingest_redpajama")
         if self.ingest_redpajama and (self.mine or self.language_models):
             raise ValueError("ingest_redpajama brings documents that are mined already: leave mine and language_models out")
-        if self.ingest_redpajama and self.annotate and self.annotate.signals != ():
+        if self.ingest_redpajama and self.ingest_redpajama.signatures and self.annotate:
+            raise ValueError(
+                "ingest_redpajama brings its signatures: leave annotate out, or set ingest_redpajama.signatures to false"
+            )
+        if self.ingest_redpajama and self.annotate and (self.annotate.signals != () or self.annotate.rules):
             raise ValueError("ingest_redpajama brings its signals: set annotate.signals to [] to add signatures only")
         if self.ingest and not self.mine and (self.annotate or self.deduplicate or self.label or self.mix):
             raise ValueError("the stages after ingest work on mined documents: add a mine section")
@@ -91,6 +104,11 @@ class Recipe(Params):
             if section and section.mixture is not None and self.mix and section.mixture != self.mix.name:
                 name = "tokenize" if section is self.tokenize else "train"
                 raise ValueError(f"{name}.mixture is {section.mixture}, but the recipe's mixture is {self.mix.name}")
+        if self.mix:
+            measured = set(SIGNALS) if self.ingest_redpajama else set()
+            check_measured(
+                self.mix.select, measured | {s.name for s in self.annotate.selected()} if self.annotate else measured
+            )
         written: set[str] = set()
         for stage in self.stages():
             for table in stage.input_tables():

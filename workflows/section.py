@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +15,19 @@ from pipeline.stage import Params
 P = TypeVar("P", bound=Params)
 
 
-def load_section(path: Path, section: str, kind: type[P], defaults: dict[str, Any], pick: str | None = None) -> P:
+def load_section(
+    path: Path,
+    section: str,
+    kind: type[P],
+    defaults: dict[str, Any],
+    pick: str | None = None,
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> P:
     """Parameters of a kind from a YAML file.
 
     The file is the section itself, or a recipe that has it. Where a section is a list (labelling tasks), `pick` is the `task`
-    to take; none is needed if there is one only. defaults: fields that the file may leave out. ValueError, in one line, names
-    the file, the field and what is wrong with it.
+    to take; none is needed if there is one only. defaults: fields that the file may leave out. prepare: applied to the section
+    before it is read. ValueError, in one line, names the file, the field and what is wrong with it.
     """
     try:
         told = load_yaml(path)
@@ -34,9 +42,11 @@ def load_section(path: Path, section: str, kind: type[P], defaults: dict[str, An
     if not isinstance(told, dict):
         raise ValueError(f"{path}: expected a mapping with the fields of {section}: {', '.join(kind.model_fields)}")
     try:
-        return kind.model_validate(defaults | told)
+        return kind.model_validate(prepare(defaults | told))
     except ValidationError as error:
         raise ValueError(f"{path}: {explain(error, kind)}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _pick(path: Path, section: str, tasks: list[Any], pick: str | None) -> Any:

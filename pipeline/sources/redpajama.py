@@ -1,8 +1,9 @@
 """RedPajama-V2 as it is published: where its files lie, which of them a recipe takes, and its texts as plain documents.
 
 Layout (version 1.0.0), below one root: `documents/<base>.json.gz`, `quality_signals/<base>.signals.json.gz`,
-`duplicates/<base>.duplicates.parquet`, with `<base>` = `<snapshot>/<shard>/<language>_<bucket>`, and
-`listings/<language>-<snapshot>-<head_middle|tail>.txt`. The release lacks some of these files.
+`minhash/<base>.minhash.parquet`, `duplicates/<base>.duplicates.parquet`, with `<base>` =
+`<snapshot>/<shard>/<language>_<bucket>`, and `listings/<language>-<snapshot>-<head_middle|tail>.txt`. The release lacks some
+of these files.
 """
 
 from __future__ import annotations
@@ -25,8 +26,17 @@ from pipeline.sources.record import Document, Reject
 from pipeline.storage import Storage, join_url, open_filesystem
 
 PUBLISHED = "https://data.together.xyz/redpajama-data-v2/v1.0.0"
-_BASE = re.compile(r"(?P<snapshot>\d{4}-\d{2})/(?P<shard>\d{4})/(?P<language>[a-z]{2,3})_(?P<bucket>head|middle|tail|all)")
+_BASE = re.compile(
+    r"(?P<snapshot>[A-Za-z0-9][\w.-]*)/(?P<shard>\d{4})/(?P<language>[a-z]{2,3})_(?P<bucket>head|middle|tail|all)"
+)
 _DOCUMENTS = ".json.gz"
+Component = Literal["documents", "quality_signals", "minhash", "duplicates"]
+_ENDINGS: dict[Component, str] = {
+    "documents": _DOCUMENTS,
+    "quality_signals": ".signals.json.gz",
+    "minhash": ".minhash.parquet",
+    "duplicates": ".duplicates.parquet",
+}
 
 
 class RedPajamaParams(SourceParams):
@@ -92,7 +102,7 @@ class RedPajamaParams(SourceParams):
                     raise ValueError(f"{listing}, line {number}: {line!r} is not <snapshot>/<shard>/<language>_<bucket>")
                 yield base
 
-    def locate(self, component: Literal["documents", "quality_signals", "duplicates"], base: str) -> str | None:
+    def locate(self, component: Component, base: str) -> str | None:
         """A file that can be opened: the URL itself, or what was downloaded. None if the release lacks it."""
         url = join_url(self.url, component_path(component, base))
         if self.on_the_web:
@@ -103,7 +113,7 @@ class RedPajamaParams(SourceParams):
         filesystem, path = open_filesystem(url)
         return url if filesystem.get_file_info(path).type == pafs.FileType.File else None
 
-    def release(self, component: Literal["documents", "quality_signals", "duplicates"], base: str) -> None:
+    def release(self, component: Component, base: str) -> None:
         """Forget a downloaded file, unless the recipe keeps them."""
         if self.on_the_web and not self.download.keep:
             self.download.downloader().forget(join_url(self.url, component_path(component, base)))
@@ -144,7 +154,14 @@ class RedPajamaSource:
         self.params.release("documents", base)
 
 
-def component_path(component: Literal["documents", "quality_signals", "duplicates"], base: str) -> str:
+def component_path(component: Component, base: str) -> str:
     """Where the release keeps a component of a partition, below its root."""
-    ending = {"documents": _DOCUMENTS, "quality_signals": ".signals.json.gz", "duplicates": ".duplicates.parquet"}
-    return f"{component}/{base}{ending[component]}"
+    return f"{component}/{base}{_ENDINGS[component]}"
+
+
+def parse_base(base: str) -> tuple[str, str, str]:
+    """Snapshot, language and bucket of a partition's name. ValueError if it is not one of the release's form."""
+    match = _BASE.fullmatch(base)
+    if match is None:
+        raise ValueError(f"partition {base} is not named <snapshot>/<shard>/<language>_<bucket>, such as 2023-06/0000/en_head")
+    return match["snapshot"], match["language"], match["bucket"]

@@ -152,7 +152,8 @@ def _columns(signals: Any, unknown: set[str]) -> Iterator[tuple[str, Any]]:
             yield name, _numbers((score,))[0]
             continue
         if len(triples) == 1 and triples[0][2] is None:  # a text without lines has one null for the document
-            triples = []
+            yield name, [None]
+            continue
         starts, ends, scores = zip(*triples, strict=True) if triples else ((), (), ())
         if spans is None:
             spans = starts, ends

@@ -26,16 +26,16 @@ def original_length(text: TextBatch) -> pa.Array:
     return _column(text, "original_length", text.characters)
 
 
-@signal("ccnet_nlines", needs="text", columns="nlines", source=_SOURCE)
+@signal("ccnet_nlines", needs="lines", columns="nlines", source=_SOURCE)
 def nlines(text: TextBatch) -> pa.Array:
     """Lines of the document; newlines of the text plus one where the documents have no column `nlines`."""
-    return _column(text, "nlines", text.count("\n") + 1)
+    return _column(text, "nlines", _lines(text))
 
 
-@signal("ccnet_original_nlines", needs="text", columns="original_nlines", source=_SOURCE)
+@signal("ccnet_original_nlines", needs="lines", columns="original_nlines", source=_SOURCE)
 def original_nlines(text: TextBatch) -> pa.Array:
     """Lines before paragraph deduplication; those of the text where there is no column `original_nlines`."""
-    return _column(text, "original_nlines", text.count("\n") + 1)
+    return _column(text, "original_nlines", _lines(text))
 
 
 @signal("ccnet_language_score", columns="language_score", source=_SOURCE)
@@ -57,6 +57,15 @@ def bucket(text: TextBatch) -> pa.Array:
         return _column(text, "bucket")
     names = pc.SetLookupOptions(pa.array(BUCKETS), skip_nulls=True)
     return pc.call_function("index_in", [text.columns["bucket"].cast(pa.string())], names).cast(pa.float64())
+
+
+def _lines(text: TextBatch) -> np.ndarray:
+    """Newlines plus one: a newline at the end of a text, or an empty text, has one line more than there are to read."""
+    ends = text.offsets[1:]
+    empty = ends == text.offsets[:-1]
+    open_ended = empty.copy()
+    open_ended[~empty] = text.data[ends[~empty] - 1] == ord("\n")
+    return text.lines.counts + open_ended
 
 
 def _column(text: TextBatch, name: str, otherwise: np.ndarray | None = None) -> pa.Array:

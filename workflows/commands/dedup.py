@@ -146,10 +146,11 @@ def _tables(batch: pa.Table, params: Any) -> Mapping[str, pa.Table]:
     if own and not _holds_numbers(batch.schema.field(params.signal).type):
         raise ValueError(f"--signal {params.signal}: the column holds {batch.schema.field(params.signal).type}, not numbers")
     signals = select([params.signal]) if params.signal and not own else []
-    measured, signed = annotate(documents, signals, MinHash() if params.similarities else None)
+    told = annotate(documents, signals, MinHash() if params.similarities else None)
+    measured = told.signals
     if own:
         measured = measured.append_column(params.signal, batch[params.signal])
-    return {"documents": documents, "minhash": signed, "signals": measured}
+    return {"documents": documents, "minhash": told.minhash, "signals": measured}
 
 
 def _holds_numbers(kind: pa.DataType) -> bool:

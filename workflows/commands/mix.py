@@ -37,9 +37,10 @@ def mix(inputs: tuple[str, ...], config: Path, output: Path | None, selected: bo
     """
     from pipeline.mix import MixParams
     from workflows.plain_files import check_outputs
+    from workflows.rule_filters import expand_rules
     from workflows.section import load_section
 
-    params = load_section(config, "mix", MixParams, {})
+    params = load_section(config, "mix", MixParams, {}, prepare=expand_rules)
     plain = all(name.endswith((".parquet", ".jsonl", ".ndjson", ".json", ".gz", ".zst")) for name in inputs)
     first, *others = inputs
     if not plain and others:

@@ -1,4 +1,4 @@
-"""`menagerie models`: published language-id and language models, and language models of one's own."""
+"""`menagerie models`: published models and word lists, and models of one's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from pathlib import Path
 
 import click
 
-_ELSEWHERE = {"train-lm": ("workflows.commands.train_lm:train_lm", "Train a SentencePiece and a 5-gram model on text.")}
+_ELSEWHERE = {
+    "train-lm": ("workflows.commands.train_lm:train_lm", "Train a SentencePiece and a 5-gram model on text."),
+    "train-classifier": (
+        "workflows.commands.train_classifier:train_classifier",
+        "Train a fastText classifier that tells two kinds of documents apart.",
+    ),
+    "train-importance": (
+        "workflows.commands.train_importance:train_importance",
+        "Count the n-grams of a target and a source, for importance signals.",
+    ),
+}
 
 
 class _Models(click.Group):
@@ -32,7 +42,7 @@ class _Models(click.Group):
 
 @click.group(cls=_Models)
 def models() -> None:
-    """Language identification and language models: list, fetch and train them.
+    """Language models, word lists, classifiers and importance tables: list, fetch and train them.
 
     Fetched models lie in $MENAGERIE_CACHE, else in ~/.cache/menagerie.
     """
@@ -41,18 +51,18 @@ def models() -> None:
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(as_json: bool) -> None:
-    """Models that can be fetched, and whether they are here."""
+    """Models and word lists that can be fetched, and whether they are here."""
     from pipeline.models import cache_folder, registry
 
     folder = cache_folder()
     rows = [
         {
             "name": model.name,
-            "here": all((folder / file.path).is_file() for file in model.files),
+            "here": all((folder / file.used).is_file() for file in model.files),
             "bytes": model.size,
             "licence": model.licence,
             "about": model.about,
-            "files": [{"url": f.url, "path": str(folder / f.path), "sha256": f.sha256, "bytes": f.size} for f in model.files],
+            "files": [{"url": f.url, "path": str(folder / f.used), "sha256": f.sha256, "bytes": f.size} for f in model.files],
         }
         for model in registry().values()
     ]
@@ -84,9 +94,9 @@ def list_(as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def fetch(names: tuple[str, ...], folder: Path | None, mirror: str | None, retries: int, as_json: bool) -> None:
-    """Download models and check them. An interrupted download goes on where it ended.
+    """Download models and word lists, and check them. An interrupted download goes on where it ended.
 
-    NAMES are those of `menagerie models list`: lid176, or ccnet-en.
+    NAMES are those of `menagerie models list`: lid176, ccnet-en, or stop-words.
     """
     from pipeline.models import fetch as fetch_models
     from pipeline.models import find
