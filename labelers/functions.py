@@ -19,12 +19,10 @@ import pyarrow as pa
 from polars.exceptions import PolarsError
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from labelers.votes import ABSTAIN
 from pipeline import expressions
 from pipeline.stage import Params
 from pipeline.tables import votes_schema
-
-ABSTAIN = -1
-"""The vote that is none (Snorkel's convention); classes count from 0 in the order of the task's `classes`."""
 
 Scalar = str | bool | int | float
 

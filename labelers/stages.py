@@ -142,8 +142,8 @@ class FitLabels(GlobalStage):
 
     def finish(self, group: str, summary: pa.Table) -> GlobalResult:
         statistics = VoteStatistics.from_table(summary, self.params.classes)
-        model = model_class(self.params.model).fit(statistics)
-        balance = dict(zip(model.classes, model.class_balance, strict=True))
+        model = model_class(self.params.model)(len(self.params.classes)).fit(statistics)
+        balance = dict(zip(model.classes, model.class_balance_.tolist(), strict=True))
         metrics = {"documents": statistics.documents, "class_balance": balance, **label_shares(statistics)}
         return GlobalResult({"analysis.parquet": analyse(statistics), "model.json": save_model(model)}, metrics)
 

@@ -47,7 +47,7 @@ def label(documents: Path, config: Path, task: str | None, output: Path | None, 
     functions = load_functions(params.functions, files)
     votes = apply(functions, params.classes, read_plain(documents))
     statistics = VoteStatistics.measure(vote_matrix(votes), [f.name for f in functions], params.classes)
-    model = model_class(params.model).fit(statistics)
+    model = model_class(params.model)(len(params.classes)).fit(statistics)
     labels = label_table(model, votes, params.tie_break)
     analysis, shares = analyse(statistics), label_shares(statistics)
     counts = {entry["values"]: entry["counts"] for entry in labels["label"].value_counts().to_pylist()}
