@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, StringConstraints, model_validator
 
 from labelers.analysis import analyse, label_shares
-from labelers.functions import Function, FunctionParams, RuleParams, apply, class_index, load_functions, python_files
+from labelers.functions import Faults, Function, apply, class_index
+from labelers.functions_python import PythonParams
+from labelers.functions_yaml import AnyFunctionParams, function_files, load_functions
 from labelers.models import LabelModel, choose, load_model, model_class, save_model
 from labelers.statistics import SCHEMA, VoteStatistics
 from pipeline.frames import join_aligned
@@ -43,7 +45,10 @@ class TaskParams(Params):
 class VoteParams(TaskParams):
     """Labelling functions and the tables that they see."""
 
-    functions: tuple[FunctionParams, ...] = Field(min_length=1, description="Labelling functions: rules, or Python files.")
+    functions: tuple[AnyFunctionParams, ...] = Field(
+        min_length=1,
+        description="Labelling functions: rules, words and patterns, scores, spans, classifiers, judges, Python files.",
+    )
     tables: tuple[str, ...] = Field(
         ("documents", "signals"), min_length=1, description="Aligned tables whose columns the functions see."
     )
@@ -51,10 +56,10 @@ class VoteParams(TaskParams):
     @model_validator(mode="after")
     def _votes_are_classes(self) -> VoteParams:
         index = {name: i for i, name in enumerate(self.classes)}
-        for rule in self.functions:
-            if isinstance(rule, RuleParams):
-                for vote in (rule.vote, rule.otherwise):
-                    class_index(vote, index, f"labelling function {rule.name}")
+        for function in self.functions:
+            if not isinstance(function, PythonParams):
+                for vote in function.classes_named():
+                    class_index(vote, index, f"labelling function {function.name}")
         return self
 
 
@@ -96,7 +101,7 @@ class Vote(PartitionStage):
         return f"vote/{self.params.task}"
 
     def files(self) -> Mapping[str, str]:
-        return python_files(self.params.functions)
+        return function_files(self.params.functions)
 
     def input_tables(self) -> tuple[str, ...]:
         return self.params.tables
@@ -110,9 +115,12 @@ class Vote(PartitionStage):
     def run(self, partition: str, tables: Mapping[str, pa.Table]) -> StageResult:
         assert self._functions is not None, "setup loads the functions"
         frame = join_aligned({name: tables[name] for name in self.params.tables}, partition)
-        votes = apply(self._functions, self.params.classes, frame)
-        cast = {name: int(np.count_nonzero(votes[name].to_numpy() >= 0)) for name in votes.column_names[1:]}
-        return StageResult(frame.height, {self.output_tables()[0]: votes}, metrics={"votes": cast})
+        faults: Faults = {}
+        votes = apply(self._functions, self.params.classes, frame, faults)
+        metrics: dict[str, Any] = {"votes": count_votes(votes)}
+        if faults:
+            metrics |= {"faults": {name: dict(reasons) for name, reasons in faults.items()}, "warnings": tell_faults(faults)}
+        return StageResult(frame.height, {self.output_tables()[0]: votes}, metrics=metrics)
 
 
 @dataclass
@@ -181,6 +189,20 @@ class Label(PartitionStage):
         counted = labels["label"].value_counts().to_pylist()
         told = {v["values"] or "none": v["counts"] for v in sorted(counted, key=lambda v: v["values"] or "")}
         return StageResult(votes.num_rows, {self.output_tables()[0]: labels}, metrics={"labels": told})
+
+
+def count_votes(votes: pa.Table) -> dict[str, int]:
+    """Votes that each function cast."""
+    return {name: int(np.count_nonzero(votes[name].to_numpy() >= 0)) for name in votes.column_names if name != "id"}
+
+
+def tell_faults(faults: Faults) -> list[str]:
+    """A sentence per function with votes that could not be had."""
+    return [
+        f"labelling function {name} abstains on {sum(reasons.values()):,} documents for want of an answer: "
+        + ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
+        for name, reasons in faults.items()
+    ]
 
 
 def vote_matrix(votes: pa.Table) -> np.ndarray:

@@ -33,7 +33,8 @@ def label(documents: Path, config: Path, task: str | None, output: Path | None, 
     probability per class, the number of votes, and each function's vote (-1 abstains).
     """
     from labelers.analysis import analyse, label_shares, render_analysis
-    from labelers.functions import apply, load_functions, python_files
+    from labelers.functions import apply
+    from labelers.functions_yaml import function_files, load_functions
     from labelers.models import model_class
     from labelers.stages import LabelParams, label_table, vote_matrix
     from labelers.statistics import VoteStatistics
@@ -43,7 +44,7 @@ def label(documents: Path, config: Path, task: str | None, output: Path | None, 
 
     check_outputs([documents, config], output)
     params = load_section(config, "label", LabelParams, {"task": "label"}, task)
-    files = {key: Path(path) for key, path in python_files(params.functions).items()}
+    files = {key: Path(path) for key, path in function_files(params.functions).items()}
     functions = load_functions(params.functions, files)
     votes = apply(functions, params.classes, read_plain(documents))
     statistics = VoteStatistics.measure(vote_matrix(votes), [f.name for f in functions], params.classes)
