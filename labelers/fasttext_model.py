@@ -49,11 +49,12 @@ class FastTextModel:
         """(n, dimension) float32: the mean of the unit vectors of each text's words (zero for a text without any)."""
         import fasttext_pybind as fasttext
 
-        out = np.empty((len(texts), self.dimension), np.float32)
+        out = np.zeros((len(texts), self.dimension), np.float32)
         vector = fasttext.Vector(self.dimension)
-        for row, text in enumerate(texts):
-            self._model.getSentenceVector(vector, one_line(text) + "\n")
-            out[row] = np.array(vector)
+        for row, text in enumerate(map(one_line, texts)):
+            if text:  # the end of a line is a word to fastText, and alone says nothing
+                self._model.getSentenceVector(vector, text + "\n")
+                out[row] = np.array(vector)
         return out
 
 
