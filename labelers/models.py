@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import xxhash
 
+from labelers.patterns import Patterns
 from labelers.posterior import posterior
 from labelers.statistics import VoteStatistics, default_names
 from labelers.votes import Votes, check_k, check_votes, dense_blocks
@@ -41,8 +42,8 @@ class LabelModel(ABC):
     """
 
     name: ClassVar[str]
-    needs_votes: ClassVar[bool] = False
-    """Whether `fit` must see the votes themselves (EM), and statistics are not enough."""
+    uses_rows: ClassVar[bool] = False
+    """Whether `fit` learns from the distinct rows of the votes, and from statistics only where there are none."""
     parameters: ClassVar[tuple[str, ...]] = ("k", "seed")
     """What `__init__` takes, and an attribute of the same name keeps."""
 
@@ -56,7 +57,7 @@ class LabelModel(ABC):
 
     def __init__(self, k: int = 2, seed: int = 0) -> None:
         self.k, self.seed = check_k(k), seed
-        self._streamed: VoteStatistics | None = None
+        self._seen: tuple[VoteStatistics, Patterns | None] | None = None
 
     def fit(
         self,
@@ -71,35 +72,20 @@ class LabelModel(ABC):
 
         class_balance: P(Y), (k,), if it is known; otherwise the model estimates it or takes it as uniform, as it documents.
         functions, classes: names, for messages and tables; statistics bring their own.
-        sample: with statistics, the votes on a uniform sample of the documents (`VoteSample`), for models that learn from
-        votes themselves.
-        ValueError: wrong votes or balance; no document; statistics alone where the votes themselves are needed.
+        sample: with statistics, the votes on a uniform sample of the documents (`VoteSample`), for models that learn more from
+        rows than from statistics.
+        ValueError: wrong votes or balance; no document or no function.
         """
         balance = check_balance(class_balance, self.k)
         if isinstance(votes, VoteStatistics):
             if len(votes.classes) != self.k:
                 raise ValueError(f"the statistics are of {len(votes.classes)} classes, and the model is for k = {self.k}")
-            statistics, matrix = votes, None
-            if sample is not None and sample.shape[0]:
-                matrix = check_votes(sample, self.k, statistics.functions)
-            if self.needs_votes and matrix is None and statistics.documents:
-                raise ValueError(
-                    f"{self.name} learns from the votes themselves: fit it on votes, or on statistics and a sample"
-                )
+            statistics, rows = votes, None
+            if self.uses_rows and sample is not None and sample.shape[0]:
+                rows = Patterns.of(check_votes(sample, self.k, statistics.functions), self.k)
         else:
-            if classes is not None and len(classes) != self.k:
-                raise ValueError(f"{len(classes)} classes are named, and the model is for k = {self.k}")
-            matrix = check_votes(votes, self.k, functions)
-            statistics = VoteStatistics.measure(matrix, functions, classes or default_names("", self.k))
-        if not statistics.documents:
-            raise ValueError(f"{self.name} cannot be fitted on no documents")
-        if not statistics.functions:
-            raise ValueError(f"{self.name} cannot be fitted on no labelling functions")
-        self.functions, self.classes, self.notes_ = statistics.functions, statistics.classes, []
-        silent = [f for f, row in zip(statistics.functions, statistics.counts, strict=True) if not row.any()]
-        if silent:
-            self.notes_.append(f"{_listed(silent)} never vote{'s' if len(silent) == 1 else ''}")
-        self._fit(statistics, matrix, balance)
+            statistics, rows = self._measure(votes, functions, classes)
+        self._fit_checked(statistics, rows, balance)
         return self
 
     def partial_fit(
@@ -112,17 +98,44 @@ class LabelModel(ABC):
     ) -> Self:
         """Add votes to those seen by earlier calls, and fit on all of them: exactly what one `fit` on all gives.
 
-        Only their statistics are kept. ValueError for models that need the votes themselves.
+        What is kept are statistics and, for models that learn from rows, the distinct rows and their counts.
         """
-        if self.needs_votes:
-            raise ValueError(f"{self.name} learns from all votes at once: it cannot be fitted on a stream")
-        if not isinstance(votes, VoteStatistics):
-            votes = VoteStatistics.measure(votes, functions, classes or default_names("", self.k))
-        self._streamed = votes if self._streamed is None else self._streamed + votes
-        return self.fit(self._streamed, class_balance)
+        balance = check_balance(class_balance, self.k)
+        if isinstance(votes, VoteStatistics):
+            if self.uses_rows:
+                raise ValueError(f"{self.name} learns from rows: give partial_fit votes, or fit the merged statistics")
+            statistics, rows = votes, None
+        else:
+            statistics, rows = self._measure(votes, functions, classes)
+        if self._seen is not None:
+            statistics = self._seen[0] + statistics
+            rows = None if rows is None or self._seen[1] is None else self._seen[1] + rows
+        self._seen = (statistics, rows)
+        self._fit_checked(statistics, rows, balance)
+        return self
+
+    def _measure(
+        self, votes: Votes, functions: Sequence[str] | None, classes: Sequence[str] | None
+    ) -> tuple[VoteStatistics, Patterns | None]:
+        if classes is not None and len(classes) != self.k:
+            raise ValueError(f"{len(classes)} classes are named, and the model is for k = {self.k}")
+        checked = check_votes(votes, self.k, functions)
+        statistics = VoteStatistics.measure(checked, functions, classes or default_names("", self.k))
+        return statistics, Patterns.of(checked, self.k) if self.uses_rows else None
+
+    def _fit_checked(self, statistics: VoteStatistics, rows: Patterns | None, balance: np.ndarray | None) -> None:
+        if not statistics.documents:
+            raise ValueError(f"{self.name} cannot be fitted on no documents")
+        if not statistics.functions:
+            raise ValueError(f"{self.name} cannot be fitted on no labelling functions")
+        self.functions, self.classes, self.notes_ = statistics.functions, statistics.classes, []
+        silent = [f for f, row in zip(statistics.functions, statistics.counts, strict=True) if not row.any()]
+        if silent:
+            self.notes_.append(f"{listed(silent)} never vote{'s' if len(silent) == 1 else ''}")
+        self._fit(statistics, rows, balance)
 
     @abstractmethod
-    def _fit(self, statistics: VoteStatistics, votes: Votes | None, balance: np.ndarray | None) -> None:
+    def _fit(self, statistics: VoteStatistics, rows: Patterns | None, balance: np.ndarray | None) -> None:
         """Set `class_balance_`, `accuracies_`, `log_prior_` and `weights_`."""
 
     def predict_proba(self, votes: Votes) -> np.ndarray:
@@ -301,6 +314,7 @@ def choose(probabilities: np.ndarray, cast: np.ndarray, ids: Sequence[str], tie_
     return np.where(cast > 0, labels(probabilities, tie_break, ids), -1)
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names for a sentence: the first few, and how many more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,30 +15,35 @@ _HASH_SEED = 0x6D656E61
 
 @dataclass(frozen=True)
 class Patterns:
-    """rows: (u, m) int8, each different. counts: (u,) float64. hits: CSR (u, m·k) of 1 where function i votes c, at i·k + c."""
+    """rows: (u, m) int8, each different. counts: (u,) float64, how many documents have it."""
 
     rows: np.ndarray
     counts: np.ndarray
-    hits: Any
+    k: int
 
     @classmethod
     def of(cls, votes: Votes, k: int) -> Patterns:
         """The patterns of checked votes (n, m), in an order that does not depend on that of the documents."""
         found = [_distinct(block, None) for _, block in dense_blocks(votes)]
-        rows = np.concatenate([f[0] for f in found])
-        rows, counts = _distinct(rows, np.concatenate([f[1] for f in found]))
-        return cls(rows, counts, one_hot(rows, k))
+        if not found:
+            return cls(np.empty((0, votes.shape[1]), np.int8), np.empty(0), k)
+        rows, counts = (np.concatenate([f[i] for f in found]) for i in (0, 1))
+        return cls(*(_distinct(rows, counts) if len(found) > 1 else found[0]), k)
 
+    def __add__(self, other: Patterns) -> Patterns:
+        rows, counts = (np.concatenate([getattr(p, name) for p in (self, other)]) for name in ("rows", "counts"))
+        return Patterns(*_distinct(rows, counts), self.k)
 
-def one_hot(rows: np.ndarray, k: int) -> Any:
-    """Votes (n, m) as CSR float64 (n, m·k): 1 at i·k + c where function i votes c."""
-    from scipy.sparse import csr_array
+    @cached_property
+    def hits(self) -> Any:
+        """CSR float64 (u, m·k): 1 at i·k + c where function i votes c."""
+        from scipy.sparse import csr_array
 
-    n, m = rows.shape
-    cast = rows >= 0
-    at = (np.arange(m, dtype=np.int32) * k + rows)[cast]
-    ends = np.concatenate([[0], np.cumsum(cast.sum(axis=1))])
-    return csr_array((np.ones(len(at)), at, ends), shape=(n, m * k))
+        n, m = self.rows.shape
+        cast = self.rows >= 0
+        at = (np.arange(m, dtype=np.int32) * self.k + self.rows)[cast]
+        ends = np.concatenate([[0], np.cumsum(cast.sum(axis=1))])
+        return csr_array((np.ones(len(at)), at, ends), shape=(n, m * self.k))
 
 
 def _distinct(rows: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
