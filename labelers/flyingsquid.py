@@ -1,4 +1,4 @@
-"""FlyingSquid (Fu et al. 2020, arXiv 2002.11955): accuracies in closed form from triplets of functions, from statistics alone."""
+"""FlyingSquid (Fu et al. 2020, arXiv 2002.11955): accuracies in closed form, from triplets of functions."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ class FlyingSquid(LabelModel):
     chain over adjacent classes joins them.
 
     method: how triplets are combined, see `triplets.triplet_strengths`. balance: the class balance that is not given is
-    `uniform`, or the `estimate` of `balance_from_accuracies`.
-    signs: find functions that are worse than chance; otherwise all are taken to be better. clip: |E[λY]| is at most the
-    coverage, and tables that cannot be are mended. one_sided: functions that vote for one class get their own tables, from covariances; for them "abstains whatever
-    the class" is false. strength: accuracies are shrunk to `accuracy` as if that many votes had shown it, so that sparse
-    functions stay sane. dependencies: pairs of names or numbers that are not independent given the class, or `auto` to find
-    them; they are left out of triplets, and share their votes.
-    `FlyingSquid(k, method="mean", balance="uniform", signs=False, clip=False, one_sided=False, strength=0, dependencies=())` has the
-    accuracies of the published code, in `joint_accuracies_`, and with an even balance its posterior.
+    `uniform`, or the `estimate` of `balance_from_accuracies`. signs: find functions that are worse than chance; otherwise all
+    are taken to be better. clip: |E[λY]| is at most the coverage, and tables that cannot be are mended. one_sided: functions
+    that vote for one class get their own tables, from covariances; for them "abstains whatever the class" is false. strength:
+    accuracies are shrunk to `accuracy` as if that many votes had shown it, so that sparse functions stay sane. dependencies:
+    pairs of names or numbers that are not independent given the class, or `auto` to find them; they are left out of triplets,
+    and share their votes.
+
+    With method="mean" (or "median"), balance="uniform", signs=False, clip=False, one_sided=False, strength=0, dependencies=()
+    the accuracies are those of the published code (`joint_accuracies_`), and with an even balance its posterior is, too.
 
     After fit: `joint_accuracies_` (m,) = P(λ_i = Y), `accuracies_` that over the coverage, `standard_errors_` (m,) of the
     accuracies before they are shrunk (infinite where no triplet tells), `tables_`, `transition_` (k, k) with sequences.

@@ -27,7 +27,7 @@ def two_sided_tables(shares: np.ndarray, right: np.ndarray, balance: np.ndarray,
         joint[:, 1, 1], joint[:, 1, 0] = both, shares[:, 1] - both
         joint[:, 0, 1] = columns[:, 1] - both
         joint[:, 0, 0] = columns[:, 0] - joint[:, 1, 0]
-        impossible = (joint < 0).any(axis=(1, 2))
+        impossible = joint.min(axis=(1, 2)) < 0
     else:
         joint = _maximal_entropy(shares, columns, right)
         impossible = np.abs(np.einsum("icc->i", joint) - right) > 1e-3 * cast

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array, sparray, spmatrix
+    from scipy.sparse import csr_array
 
-    Votes = np.ndarray | sparray | spmatrix
-else:
-    Votes = Any
+Votes = Any
+"""A numpy array (n, m), or a scipy sparse matrix of class + 1."""
 
 ABSTAIN = -1
 """The vote that is none."""
@@ -71,6 +70,7 @@ def _check_sparse(votes: Any, k: int, functions: Sequence[str] | None, m: int | 
         raise ValueError(f"votes have shape {stored.shape}, expected (documents, {m})")
     wrong = np.flatnonzero(~np.isin(stored.data, np.arange(k + 1)))
     if wrong.size:
+        assert stored.indptr is not None and stored.indices is not None and stored.data is not None
         row = int(np.searchsorted(stored.indptr, wrong[0], side="right")) - 1
         column = int(stored.indices[wrong[0]])
         raise ValueError(
