@@ -35,11 +35,11 @@ class FastTextModel:
         return names, np.array([min(f[0][0], 1.0) if f else 0.0 for f in found])
 
     def probabilities(self, texts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-        """(n, len(labels)) probability of each label; rows sum to 1, and are uniform for a text without a known word."""
+        """(n, len(labels)) probability of each label; rows sum to 1, and are uniform for a text without a word."""
         column = {LABEL + label: i for i, label in enumerate(labels)}
         out = np.zeros((len(texts), len(labels)))
-        for row, text in enumerate(texts):
-            for probability, label in self._model.predict(one_line(text) + "\n", -1, 0.0, "strict"):
+        for row, text in enumerate(map(one_line, texts)):
+            for probability, label in self._model.predict(text + "\n", -1, 0.0, "strict") if text else ():
                 if label in column:
                     out[row, column[label]] = probability
         total = out.sum(axis=1, keepdims=True)
