@@ -1,42 +1,90 @@
-"""Majority vote: every labelling function counts the same."""
+"""Majority vote: every labelling function counts the same, or by a weight that is given."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Sequence
 
 import numpy as np
 
-from labelers.statistics import VoteStatistics, check_votes, tallies
+from labelers.models import LabelModel
+from labelers.patterns import Patterns
+from labelers.statistics import VoteStatistics
+from labelers.votes import Votes, dense_blocks
 
 
-@dataclass
-class MajorityVote:
-    """Equal mass on the classes with the most votes; uniform where every function abstains (Snorkel's MajorityLabelVoter)."""
+class MajorityVote(LabelModel):
+    """Equal mass on the classes with the most votes; uniform where every function abstains (Snorkel's MajorityLabelVoter).
 
-    name: ClassVar[str] = "majority"
-    functions: tuple[str, ...]
-    classes: tuple[str, ...]
-    class_balance: tuple[float, ...]
+    weights: one number from 0 per function instead of 1 each. accuracy: if given, the probabilities are those of functions
+    that are right this often (of even classes) and err independently, so that a narrow majority is less sure than a wide one;
+    the likeliest class stays the same. A balance that is given decides between tied classes, and what a document without votes
+    gets; with `accuracy` it is the prior. Without one, `class_balance_` tells the share of each class among the documents that
+    have a majority, and takes no part in the labels.
+    """
 
-    @classmethod
-    def fit(cls, statistics: VoteStatistics) -> MajorityVote:
-        """Nothing but the class balance is learned: shares of the documents that have a majority, uniform without any."""
+    name = "majority"
+    parameters = ("k", "seed", "weights", "accuracy")
+
+    def __init__(
+        self,
+        k: int = 2,
+        seed: int = 0,
+        weights: Sequence[float] | np.ndarray | None = None,
+        accuracy: float | None = None,
+    ) -> None:
+        super().__init__(k, seed)
+        self.weights = None if weights is None else np.asarray(weights, np.float64)
+        self.accuracy = accuracy
+        if self.weights is not None and not (np.isfinite(self.weights).all() and (self.weights >= 0).all()):
+            raise ValueError("the weights of a majority vote are finite numbers from 0")
+        if accuracy is not None and not 1 / self.k < accuracy < 1:
+            raise ValueError(f"accuracy is {accuracy}: between chance (1 / {self.k}) and 1")
+
+    def _fit(self, statistics: VoteStatistics, rows: Patterns | None, balance: np.ndarray | None) -> None:
+        m, k = len(statistics.functions), self.k
+        weights = np.ones(m) if self.weights is None else self.weights
+        if weights.shape != (m,):
+            raise ValueError(f"majority vote has {len(weights)} weights for {m} labelling functions")
         total = int(statistics.outcomes.sum())
-        k = len(statistics.classes)
-        balance = [int(n) / total for n in statistics.outcomes] if total else [1 / k] * k
-        return cls(statistics.functions, statistics.classes, tuple(balance))
+        even = np.full(k, 1 / k)
+        self.class_balance_ = (statistics.outcomes / total if total else even) if balance is None else balance
+        self.log_prior_ = np.log(even if balance is None else balance)
+        lift = 1.0 if self.accuracy is None else np.log(self.accuracy / (1 - self.accuracy) * (k - 1))
+        self.weights_ = np.zeros((m, k + 1, k))
+        self.weights_[:, 1:] = np.eye(k) * weights[:, None, None] * lift
+        self.accuracies_ = _agreement(statistics)
 
-    def predict_proba(self, votes: np.ndarray) -> np.ndarray:
-        """(n, k) float64, rows sum to 1, of votes (n, m): int8, -1 abstains. ValueError on votes that are no class."""
-        check_votes(votes, len(self.functions), len(self.classes))
-        tally = tallies(votes, len(self.classes))
-        top = tally == tally.max(axis=1, keepdims=True)
-        return top / top.sum(axis=1, keepdims=True)
+    def predict_proba(self, votes: Votes) -> np.ndarray:
+        """(n, k) float64, rows sum to 1. Without `accuracy` the mass is shared among the classes with the most votes."""
+        if self.accuracy is not None:
+            return super().predict_proba(votes)
+        checked = self._checked(votes)
+        out = np.empty((checked.shape[0], self.k))
+        weights, prior = self.weights_[:, 1, 0], np.exp(self.log_prior_)
+        for first, block in dense_blocks(checked):
+            tally = np.stack([(block == c).astype(np.float64) @ weights for c in range(self.k)], axis=1)
+            top = tally >= tally.max(axis=1, keepdims=True) - 1e-12
+            mass = top * prior
+            out[first : first + len(block)] = mass / mass.sum(axis=1, keepdims=True)
+        return out
 
-    def to_state(self) -> dict[str, Any]:
-        return {"functions": self.functions, "classes": self.classes, "class_balance": self.class_balance}
+    def _conditional_probs(self) -> np.ndarray:
+        raise ValueError("majority vote has no conditional probabilities: it learns nothing about the functions")
 
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> MajorityVote:
-        return cls(tuple(state["functions"]), tuple(state["classes"]), tuple(state["class_balance"]))
+
+def rarity_weights(statistics: VoteStatistics) -> np.ndarray:
+    """-log(coverage) of each function over their median, (m,): a rule that seldom fires is more specific (as in TF-IDF)."""
+    counts = statistics.counts.sum(axis=1)
+    rarity = -np.log(np.clip(counts, 1, None) / (statistics.documents + 1))
+    middle = np.median(rarity[counts > 0]) if (counts > 0).any() else 1.0
+    return rarity / max(middle, 1e-9)
+
+
+def _agreement(statistics: VoteStatistics) -> np.ndarray:
+    """How often a function agrees with another one where both vote, (m,); NaN where it never meets one."""
+    both = statistics.pair_overlaps().astype(np.float64)
+    differ = statistics.pair_conflicts().astype(np.float64)
+    np.fill_diagonal(both, 0)
+    np.fill_diagonal(differ, 0)
+    met = both.sum(axis=1)
+    return np.divide(met - differ.sum(axis=1), met, out=np.full(len(met), np.nan), where=met > 0)

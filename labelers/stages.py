@@ -1,22 +1,24 @@
-"""The stages `vote`, `fit-labels` and `label` of one labelling task."""
+"""The stages `vote` and `label` of one labelling task, and the parameters of all its stages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, StringConstraints, model_validator
 
-from labelers.analysis import analyse, label_shares
-from labelers.functions import Function, FunctionParams, RuleParams, apply, class_index, load_functions, python_files
-from labelers.models import LabelModel, choose, load_model, model_class, save_model
-from labelers.statistics import SCHEMA, VoteStatistics
+from labelers.distill import Kind
+from labelers.functions import Faults, Function, apply, class_index
+from labelers.functions_python import PythonParams
+from labelers.functions_yaml import AnyFunctionParams, function_files, load_functions
+from labelers.models import LabelModel, check_balance, choose, load_model, model_class
 from pipeline.frames import join_aligned
-from pipeline.stage import GlobalResult, GlobalStage, Params, PartitionStage, StageResult
+from pipeline.stage import Params, PartitionStage, StageResult
 from pipeline.tables import labels_schema
 
 MOST_CLASSES = 127  # votes are int8
@@ -43,7 +45,10 @@ class TaskParams(Params):
 class VoteParams(TaskParams):
     """Labelling functions and the tables that they see."""
 
-    functions: tuple[FunctionParams, ...] = Field(min_length=1, description="Labelling functions: rules, or Python files.")
+    functions: tuple[AnyFunctionParams, ...] = Field(
+        min_length=1,
+        description="Labelling functions: rules, words and patterns, scores, spans, classifiers, judges, Python files.",
+    )
     tables: tuple[str, ...] = Field(
         ("documents", "signals"), min_length=1, description="Aligned tables whose columns the functions see."
     )
@@ -51,22 +56,67 @@ class VoteParams(TaskParams):
     @model_validator(mode="after")
     def _votes_are_classes(self) -> VoteParams:
         index = {name: i for i, name in enumerate(self.classes)}
-        for rule in self.functions:
-            if isinstance(rule, RuleParams):
-                for vote in (rule.vote, rule.otherwise):
-                    class_index(vote, index, f"labelling function {rule.name}")
+        for function in self.functions:
+            if not isinstance(function, PythonParams):
+                for vote in function.classes_named():
+                    class_index(vote, index, f"labelling function {function.name}")
         return self
 
 
 class FitParams(TaskParams):
-    """Which label model is fitted."""
+    """Which label model is fitted, and what is known beforehand."""
 
-    model: str = Field("majority", description="Label model: `majority`.")
+    model: str = Field(
+        "auto",
+        description="Label model: `auto` (looks at the votes and chooses), `majority`, `dawid-skene`, `flyingsquid`, "
+        "`matrix-completion`.",
+    )
+    options: dict[str, Any] = Field({}, description="Further parameters of the label model, such as `seed`.")
+    class_balance: dict[str, float] | None = Field(
+        None, description="Share of each class, if it is known; otherwise the model estimates it."
+    )
+    dev: str | None = Field(
+        None,
+        description="Parquet or JSONL file with `id` and `label` of documents whose class is known: shows how good functions "
+        "and models are, and is never learned from.",
+    )
 
     @model_validator(mode="after")
     def _known(self) -> FitParams:
-        model_class(self.model)
+        takes = inspect.signature(model_class(self.model).__init__).parameters
+        for name in self.options:
+            if name not in takes or name in ("self", "k"):
+                there = ", ".join(n for n in takes if n not in ("self", "k"))
+                raise ValueError(f"label model {self.model} takes no option {name}; it takes: {there}")
+        self.balance()
         return self
+
+    def balance(self) -> np.ndarray | None:
+        """`class_balance` in the order of the classes."""
+        if self.class_balance is None:
+            return None
+        if set(self.class_balance) != set(self.classes):
+            raise ValueError(f"class_balance names {', '.join(self.class_balance)}; the classes are: {', '.join(self.classes)}")
+        return check_balance([self.class_balance[c] for c in self.classes], len(self.classes))
+
+    def new_model(self) -> LabelModel:
+        """The label model, not fitted yet."""
+        return model_class(self.model)(k=len(self.classes), **self.options)
+
+
+class DistillParams(Params):
+    """A classifier of the text that learns what the label model says, and labels the whole corpus."""
+
+    kind: Kind = Field("fasttext", description="`fasttext`, or `encoder` (a small neural network; needs torch).")
+    apply: Literal["everywhere", "unlabelled"] = Field(
+        "everywhere", description="Whose labels it decides: of all documents, or of those that no function votes on."
+    )
+    documents: int = Field(50_000, ge=2, description="Documents that it learns from, at most; a uniform sample.")
+    characters: int = Field(3_000, ge=1, description="Characters of each that it learns from.")
+    least_confidence: float = Field(
+        0.0, ge=0, le=1, description="Least probability of its likeliest class with which a document is learned from."
+    )
+    options: dict[str, Any] = Field({}, description="Further parameters of the classifier, such as `epochs` or `seed`.")
 
 
 class PredictParams(TaskParams):
@@ -75,10 +125,18 @@ class PredictParams(TaskParams):
     tie_break: Literal["abstain", "random"] = Field(
         "abstain", description="Label of a document whose classes tie: none, or one of them by a hash of its id."
     )
+    distill: DistillParams | None = Field(
+        None, description="Train a classifier on the labels, and let it label; the label model's own are in weak/<task> then."
+    )
+
+    @property
+    def weak_table(self) -> str:
+        """Where the label model's labels go."""
+        return f"labels/{self.task}" if self.distill is None else f"weak/{self.task}"
 
 
 class LabelParams(VoteParams, FitParams, PredictParams):
-    """A labelling task: functions vote, a label model weighs the votes."""
+    """A labelling task: functions vote, a label model weighs the votes, a classifier may learn from the outcome."""
 
 
 @dataclass
@@ -89,14 +147,14 @@ class Vote(PartitionStage):
     _functions: list[Function] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.params = _narrowed(self.params, VoteParams)
+        self.params = narrowed(self.params, VoteParams)
 
     @property
     def name(self) -> str:  # type: ignore[override]
         return f"vote/{self.params.task}"
 
     def files(self) -> Mapping[str, str]:
-        return python_files(self.params.functions)
+        return function_files(self.params.functions)
 
     def input_tables(self) -> tuple[str, ...]:
         return self.params.tables
@@ -110,53 +168,26 @@ class Vote(PartitionStage):
     def run(self, partition: str, tables: Mapping[str, pa.Table]) -> StageResult:
         assert self._functions is not None, "setup loads the functions"
         frame = join_aligned({name: tables[name] for name in self.params.tables}, partition)
-        votes = apply(self._functions, self.params.classes, frame)
-        cast = {name: int(np.count_nonzero(votes[name].to_numpy() >= 0)) for name in votes.column_names[1:]}
-        return StageResult(frame.height, {self.output_tables()[0]: votes}, metrics={"votes": cast})
-
-
-@dataclass
-class FitLabels(GlobalStage):
-    """Statistics of all votes; leaves `analysis.parquet` and `model.json` in `global/fit-labels/<task>/`."""
-
-    params: FitParams
-
-    def __post_init__(self) -> None:
-        self.params = _narrowed(self.params, FitParams)
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return f"fit-labels/{self.params.task}"
-
-    def input_tables(self) -> tuple[str, ...]:
-        return (f"votes/{self.params.task}",)
-
-    def summarise(self, partition: str, tables: Mapping[str, pa.Table]) -> pa.Table:
-        votes = tables[self.input_tables()[0]]
-        functions = [c for c in votes.column_names if c != "id"]
-        return VoteStatistics.measure(vote_matrix(votes), functions, self.params.classes).to_table()
-
-    def merge(self, summaries: Sequence[pa.Table]) -> pa.Table:
-        rows = pa.concat_tables(summaries)
-        return VoteStatistics.from_table(rows, self.params.classes).to_table().cast(SCHEMA)
-
-    def finish(self, group: str, summary: pa.Table) -> GlobalResult:
-        statistics = VoteStatistics.from_table(summary, self.params.classes)
-        model = model_class(self.params.model).fit(statistics)
-        balance = dict(zip(model.classes, model.class_balance, strict=True))
-        metrics = {"documents": statistics.documents, "class_balance": balance, **label_shares(statistics)}
-        return GlobalResult({"analysis.parquet": analyse(statistics), "model.json": save_model(model)}, metrics)
+        faults: Faults = {}
+        votes = apply(self._functions, self.params.classes, frame, faults)
+        metrics: dict[str, Any] = {"votes": count_votes(votes)}
+        if faults:
+            metrics |= {"faults": {name: dict(reasons) for name, reasons in faults.items()}}
+            metrics |= {"warnings": [f"{partition}: {told}" for told in tell_faults(faults)]}
+        return StageResult(frame.height, {self.output_tables()[0]: votes}, metrics=metrics)
 
 
 @dataclass
 class Label(PartitionStage):
-    """Class probabilities and labels by the fitted model: `labels/<task>`."""
+    """Class probabilities and labels by the fitted model: `labels/<task>`, or `weak/<task>` before a distilled model's."""
 
     params: PredictParams
     _model: LabelModel | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.params = _narrowed(self.params, PredictParams)
+        told = narrowed(self.params, PredictParams)
+        # Of the classifier's parameters, only whether there is one matters here.
+        self.params = told.model_copy(update={"distill": DistillParams()}) if told.distill is not None else told
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -169,7 +200,7 @@ class Label(PartitionStage):
         return (f"votes/{self.params.task}",)
 
     def output_tables(self) -> tuple[str, ...]:
-        return (f"labels/{self.params.task}",)
+        return (self.params.weak_table,)
 
     def setup(self, files: Mapping[str, Path]) -> None:
         self._model = load_model(files["model"].read_bytes())
@@ -178,9 +209,29 @@ class Label(PartitionStage):
         assert self._model is not None, "setup loads the model"
         votes = tables[self.input_tables()[0]]
         labels = label_table(self._model, votes, self.params.tie_break)
-        counted = labels["label"].value_counts().to_pylist()
-        told = {v["values"] or "none": v["counts"] for v in sorted(counted, key=lambda v: v["values"] or "")}
-        return StageResult(votes.num_rows, {self.output_tables()[0]: labels}, metrics={"labels": told})
+        return StageResult(
+            votes.num_rows, {self.output_tables()[0]: labels}, metrics={"labels": count_labels(labels, self.params.classes)}
+        )
+
+
+def count_votes(votes: pa.Table) -> dict[str, int]:
+    """Votes that each function cast."""
+    return {name: int(np.count_nonzero(votes[name].to_numpy() >= 0)) for name in votes.column_names if name != "id"}
+
+
+def count_labels(labels: pa.Table, classes: tuple[str, ...]) -> dict[str, int]:
+    """Documents by label, in the order of the classes; `none` last."""
+    counted = {entry["values"]: entry["counts"] for entry in labels["label"].value_counts().to_pylist()}
+    return {c: counted.get(c, 0) for c in classes} | {"none": counted.get(None, 0)}
+
+
+def tell_faults(faults: Faults) -> list[str]:
+    """A sentence per function with votes that could not be had."""
+    return [
+        f"labelling function {name} abstains on {sum(reasons.values()):,} documents for want of an answer: "
+        + ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
+        for name, reasons in faults.items()
+    ]
 
 
 def vote_matrix(votes: pa.Table) -> np.ndarray:
@@ -198,14 +249,26 @@ def label_table(model: LabelModel, votes: pa.Table, tie_break: str) -> pa.Table:
             f"{', '.join(functions)}: fit it again"
         )
     matrix = vote_matrix(votes)
-    probabilities = model.predict_proba(matrix)
-    cast = (matrix >= 0).sum(axis=1)
-    chosen = choose(probabilities, cast, votes["id"].to_pylist(), tie_break)
-    labels = [model.classes[c] if c >= 0 else None for c in chosen.tolist()]
-    columns = [votes["id"], pa.array(labels, pa.string()), *(pa.array(p) for p in probabilities.T), pa.array(cast, pa.int16())]
-    return pa.Table.from_arrays(columns, schema=labels_schema(model.classes))
+    return probability_table(votes["id"], model.predict_proba(matrix), (matrix >= 0).sum(axis=1), model.classes, tie_break)
 
 
-def _narrowed(params: TaskParams, kind: type[P]) -> P:
+def probability_table(
+    ids: pa.ChunkedArray | pa.Array,
+    probabilities: np.ndarray,
+    cast: np.ndarray,
+    classes: tuple[str, ...],
+    tie_break: str,
+    decided: np.ndarray | None = None,
+) -> pa.Table:
+    """`tables.labels_schema` of probabilities (n, k) and votes cast (n,). decided: (n,) documents that get a label; those with
+    a vote if not given."""
+    chosen = choose(probabilities, cast if decided is None else decided.astype(np.int64), ids.to_pylist(), tie_break)
+    labels = [classes[c] if c >= 0 else None for c in chosen.tolist()]
+    shares = [pa.array(np.ascontiguousarray(p), pa.float64()) for p in probabilities.T]
+    columns = [ids, pa.array(labels, pa.string()), *shares, pa.array(cast, pa.int16())]
+    return pa.Table.from_arrays(columns, schema=labels_schema(classes))
+
+
+def narrowed(params: TaskParams, kind: type[P]) -> P:
     """Only the parameters that a stage depends on, so that the others do not make it run again."""
     return kind.model_validate({name: getattr(params, name) for name in kind.model_fields})

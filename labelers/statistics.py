@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
+
+from labelers.votes import Votes, check_k, check_votes, dense_blocks
 
 SCHEMA = pa.schema(
     [
@@ -20,10 +22,10 @@ SCHEMA = pa.schema(
 )
 """One count a row. Function and vote columns are null where a statistic has none."""
 
-_ROWS = 1 << 16  # rows per product: below 2**24, where float32 counts exactly
+_MOST_PAIRS = 16_000  # function-class pairs: 2 GB of counts
 
 
-@dataclass(frozen=True)
+@dataclass
 class VoteStatistics:
     """Counts over n documents, m labelling functions and k classes.
 
@@ -45,33 +47,88 @@ class VoteStatistics:
     conflicting: int
 
     @classmethod
-    def measure(cls, votes: np.ndarray, functions: Sequence[str], classes: Sequence[str]) -> VoteStatistics:
-        """The statistics of votes (n, m): int8, -1 abstains, classes from 0. ValueError on any other vote."""
+    def measure(
+        cls,
+        votes: Votes,
+        functions: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        k: int | None = None,
+    ) -> VoteStatistics:
+        """The statistics of votes (n, m), dense (-1 abstains, classes from 0) or sparse (class + 1).
+
+        functions, classes: names; by default `f0`, ... and `0`, ... for k classes. ValueError on any other vote.
+        """
+        if classes is None:
+            classes = default_names("", check_k(2 if k is None else k))
+        checked = check_votes(votes, len(classes), functions)
+        total = cls.empty(default_names("f", checked.shape[1]) if functions is None else functions, classes)
+        for _, block in dense_blocks(checked):
+            total._add_block(block)
+        return total
+
+    @classmethod
+    def empty(cls, functions: Sequence[str], classes: Sequence[str]) -> VoteStatistics:
+        """The statistics of no documents. ValueError where the pair counts would not fit in memory."""
         m, k = len(functions), len(classes)
-        check_votes(votes, m, k)
-        voted = votes >= 0
-        tally = tallies(votes, k)  # (n, k)
-        cast = voted.sum(axis=1)
-        disagree = (tally > 0).sum(axis=1) > 1
-        top = tally.max(axis=1, initial=0)
-        single = (cast > 0) & ((tally == top[:, None]).sum(axis=1) == 1)
-        pairs = np.zeros((m * k, m * k), np.int64)
-        for start in range(0, len(votes), _ROWS):
-            piece = votes[start : start + _ROWS]
-            hot = (piece[:, :, None] == np.arange(k, dtype=np.int8)).reshape(len(piece), m * k).astype(np.float32)
-            pairs += (hot.T @ hot).astype(np.int64)
-        return cls(
-            functions=tuple(functions),
-            classes=tuple(classes),
-            documents=len(votes),
-            pairs=pairs,
-            overlaps=(voted & (cast > 1)[:, None]).sum(axis=0, dtype=np.int64),
-            conflicts=(voted & disagree[:, None]).sum(axis=0, dtype=np.int64),
-            outcomes=np.bincount(tally.argmax(axis=1)[single], minlength=k).astype(np.int64),
-            labelled=int((cast > 0).sum()),
-            overlapping=int((cast > 1).sum()),
-            conflicting=int(disagree.sum()),
-        )
+        if m * k > _MOST_PAIRS:
+            raise ValueError(
+                f"{m:,} functions of {k} classes need {(m * k) ** 2 * 8 / 1e9:,.0f} GB of pair counts (at most "
+                f"{_MOST_PAIRS**2 * 8 / 1e9:,.0f}): drop functions, or weigh votes by a weighted majority vote"
+            )
+        none = np.zeros(m, np.int64)
+        pairs, outcomes = np.zeros((m * k, m * k), np.int64), np.zeros(k, np.int64)
+        return cls(tuple(functions), tuple(classes), 0, pairs, none, none.copy(), outcomes, 0, 0, 0)
+
+    def __add__(self, other: VoteStatistics) -> VoteStatistics:
+        """The statistics of both sets of documents. ValueError if they are of other functions or classes."""
+        for what in ("functions", "classes"):
+            one, two = getattr(self, what), getattr(other, what)
+            if one != two:
+                raise ValueError(f"statistics of other {what} cannot be added: {', '.join(one)}; {', '.join(two)}")
+        added = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)[2:]}
+        return VoteStatistics(self.functions, self.classes, **added)
+
+    @classmethod
+    def merge(cls, parts: Iterable[VoteStatistics]) -> VoteStatistics:
+        """The statistics of all parts together, in any order, added in a tree. ValueError on none."""
+        level = list(parts)
+        if not level:
+            raise ValueError("there are no statistics to merge: the stream of votes is empty")
+        while len(level) > 1:
+            level = [level[i] + level[i + 1] if i + 1 < len(level) else level[i] for i in range(0, len(level), 2)]
+        return level[0]
+
+    def _add_block(self, block: np.ndarray) -> None:
+        """Count a block of rows in place. Each (function, class) is a plane of bits, so that a pair's count is the number of
+        bits that two planes share: exact integers, and many times faster than a product of matrices."""
+        n, (m, k) = len(block), (len(self.functions), len(self.classes))
+        columns = np.ascontiguousarray(block.T)
+        tally = np.zeros((k, n), np.uint8 if m < 256 else np.uint16)
+        planes = np.zeros((m * k, -(-n // 64) * 8), np.uint8)
+        for i, column in enumerate(columns):
+            for c in range(k):
+                hits = column == c
+                tally[c] += hits
+                planes[i * k + c, : -(-n // 8)] = np.packbits(hits)
+        words = planes.view(np.uint64)
+        for a in range(m * k):
+            if words[a].any():
+                self.pairs[a, a:] += np.bitwise_count(words[a] & words[a:]).sum(axis=1, dtype=np.int64)
+        lower = np.tril_indices(m * k, -1)
+        self.pairs[lower] = self.pairs.T[lower]
+
+        cast = tally.sum(axis=0, dtype=np.uint32)
+        top = tally.max(axis=0)
+        single = (cast > 0) & ((tally == top).sum(axis=0) == 1)
+        overlap, conflict = cast > 1, (tally > 0).sum(axis=0) > 1
+        voted = np.bitwise_or.reduce(words.reshape(m, k, -1), axis=1)
+        for counts, where in ((self.overlaps, overlap), (self.conflicts, conflict)):
+            shared = np.zeros(planes.shape[1], np.uint8)
+            shared[: -(-n // 8)] = np.packbits(where)
+            counts += np.bitwise_count(voted & shared.view(np.uint64)).sum(axis=1, dtype=np.int64)
+        self.outcomes[:] += np.bincount(tally.argmax(axis=0)[single], minlength=k)
+        for name, count in (("documents", n), ("labelled", cast > 0), ("overlapping", overlap), ("conflicting", conflict)):
+            setattr(self, name, getattr(self, name) + int(np.sum(count)))
 
     @property
     def counts(self) -> np.ndarray:
@@ -143,14 +200,11 @@ class VoteStatistics:
         )
 
 
+def default_names(prefix: str, count: int) -> tuple[str, ...]:
+    """Names of what has none: the prefix and a number."""
+    return tuple(f"{prefix}{i}" for i in range(count))
+
+
 def tallies(votes: np.ndarray, k: int) -> np.ndarray:
     """Votes per class, (n, k) int32, of votes (n, m)."""
     return np.stack([(votes == c).sum(axis=1, dtype=np.int32) for c in range(k)], axis=1)
-
-
-def check_votes(votes: np.ndarray, m: int, k: int) -> None:
-    """ValueError unless votes is (n, m) with values from -1 to k - 1."""
-    if votes.ndim != 2 or votes.shape[1] != m:
-        raise ValueError(f"votes have shape {votes.shape}, expected (documents, {m})")
-    if votes.size and (votes.min() < -1 or votes.max() >= k):
-        raise ValueError(f"votes run from {votes.min()} to {votes.max()}: -1 abstains, and classes count from 0 to {k - 1}")

@@ -143,6 +143,16 @@ def labels_schema(classes: Sequence[str]) -> pa.Schema:
     )
 
 
+def embeddings_schema(dimension: int) -> pa.Schema:
+    """Schema of `embeddings/<name>`: `id` and a float16 vector; zeros for a document that holds nothing to go by."""
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("embedding", pa.list_(pa.float16(), dimension), nullable=False),
+        ]
+    )
+
+
 def document_id(partition: str, row: int) -> str:
     """RedPajama-V2's document id."""
     return f"{partition}.json.gz/{row}"

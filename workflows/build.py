@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from labelers.stages_distill import Distill, tell
+from labelers.stages_fit import FitLabels
 from pipeline.corpus import Corpus
 from pipeline.download import offline
 from pipeline.mix import Plan, plan_path
@@ -64,6 +66,10 @@ def _tell(stage: Stage, receipts: list[Receipt], corpus: Corpus, progress: Progr
     for receipt in receipts:
         for warning in receipt.metrics.get("warnings", ()):
             progress.show(f"warning: {warning}")
+    if isinstance(stage, FitLabels) and receipts and receipts[0].metrics.get("reason"):
+        progress.show(f"{stage.params.task}: {receipts[0].metrics['reason']}")
+    if isinstance(stage, Distill) and receipts:
+        progress.show(tell(receipts[0].metrics))
     if isinstance(stage, Plan):
         progress.show(render_plan(MixturePlan.from_json(corpus.storage.read(plan_path(stage.params.name)))))
 

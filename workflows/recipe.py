@@ -10,7 +10,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from labelers.stages import FitLabels, Label, LabelParams, Vote
+from labelers.stages import Label, LabelParams, Vote
+from labelers.stages_distill import Classify, Distill
+from labelers.stages_embed import EmbedParams, embed_stages
+from labelers.stages_fit import FitLabels
 from pipeline.deduplicate import Cluster, Deduplicate, DeduplicateParams
 from pipeline.ingest import Ingest, IngestParams
 from pipeline.ingest_redpajama import IngestRedPajama, IngestRedPajamaParams
@@ -58,7 +61,8 @@ class Recipe(Params):
     mine: MineParams | None = Field(None, description="Paragraph dedup, language, perplexity, bucket.")
     annotate: AnnotateParams | None = Field(None, description="Quality signals and MinHash signatures.")
     deduplicate: DeduplicateParams | None = Field(None, description="Exact and fuzzy duplicates.")
-    label: tuple[LabelParams, ...] = Field((), description="Labelling tasks: functions, votes, label model.")
+    label: tuple[LabelParams, ...] = Field((), description="Labelling tasks: functions, votes, label model, distilled model.")
+    embeddings: tuple[EmbedParams, ...] = Field((), description="Document embeddings.")
     mix: MixParams | None = Field(None, description="Selection and mixture.")
     tokenize: TokenizeParams | None = Field(None, description="Tokenizer and token shards.")
     train: TrainParams | None = Field(None, description="Pretraining.")
@@ -84,7 +88,7 @@ class Recipe(Params):
             )
         if self.ingest_redpajama and self.annotate and (self.annotate.signals != () or self.annotate.rules):
             raise ValueError("ingest_redpajama brings its signals: set annotate.signals to [] to add signatures only")
-        if self.ingest and not self.mine and (self.annotate or self.deduplicate or self.label or self.mix):
+        if self.ingest and not self.mine and (self.annotate or self.deduplicate or self.label or self.embeddings or self.mix):
             raise ValueError("the stages after ingest work on mined documents: add a mine section")
         self._check_wiring()
         return self
@@ -94,6 +98,12 @@ class Recipe(Params):
         again = [task for task, count in Counter(t.task for t in self.label).items() if count > 1]
         if again:
             raise ValueError(f"label has the task {again[0]} twice: give each a name of its own")
+        named = Counter(e.name for e in self.embeddings)
+        if again := [name for name, count in named.items() if count > 1]:
+            raise ValueError(f"embeddings has the name {again[0]} twice: give each a name of its own")
+        for each in self.embeddings:
+            if each.task is not None and each.task not in {t.task for t in self.label}:
+                raise ValueError(f"embeddings {each.name} learns from the task {each.task}, which label does not have")
         if self.evaluate and not self.train:
             raise ValueError("the recipe evaluates, but does not train: add a train section")
         if self.train and not (self.tokenize and self.mix):
@@ -134,8 +144,14 @@ class Recipe(Params):
             stages.append(Annotate(self.annotate))
         if self.deduplicate:
             stages += [Cluster(self.deduplicate), Deduplicate(self.deduplicate)]
+        for each in self.embeddings:
+            stages += embed_stages(each) if each.task is None else []
         for task in self.label:
             stages += [Vote(task), FitLabels(task), Label(task)]
+            if task.distill:
+                stages += [Distill(task), Classify(task)]
+            for each in self.embeddings:
+                stages += embed_stages(each) if each.task == task.task else []
         if self.mix:
             stages += [Plan(self.mix), Mix(self.mix)]
         if self.tokenize:

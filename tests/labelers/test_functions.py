@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from labelers import ABSTAIN, labeling_function
-from labelers.functions import FunctionParams, LabelingFunction, PythonParams, RuleParams, apply, load_functions, python_files
+from labelers.functions import LabelingFunction, apply
+from labelers.functions_python import PythonParams
+from labelers.functions_rules import RuleParams
+from labelers.functions_yaml import AnyFunctionParams, function_files, load_functions
 
 CLASSES = ("bad", "good")
 FRAME = pl.DataFrame(
@@ -113,7 +116,7 @@ def test_a_rule_that_does_not_fit_the_data_says_what_there_is(fields: dict, told
 )
 def test_a_wrong_rule_is_found_when_the_recipe_is_read(fields: dict, told: str) -> None:
     with pytest.raises(ValidationError, match=told):
-        TypeAdapter(FunctionParams).validate_python({"name": "r", **fields})
+        TypeAdapter(AnyFunctionParams).validate_python({"name": "r", **fields})
 
 
 def test_an_expression_votes_by_class_name_index_or_condition() -> None:
@@ -203,12 +206,12 @@ def test_functions_come_from_files_and_modules_in_order(tmp_path: Path, monkeypa
     monkeypatch.syspath_prepend(tmp_path)
     path = str(tmp_path / "rules_of_thumb.py")
     told = [RuleParams(name="first", where="words > 1", vote="good"), PythonParams(python=path)]
-    assert python_files(told) == {f"python:{path}": path}
+    assert function_files(told) == {f"python:{path}": path}
     functions = load_functions(told, {f"python:{path}": Path(path)})
     assert [f.name for f in functions] == ["first", "wordy", "adult"]
     assert votes(*functions)[1:] == [[-1, 1, 1, -1, 1], [0, -1, -1, -1, 0]]
     module = [PythonParams(python="rules_of_thumb:both")]
-    assert python_files(module) == {"python:rules_of_thumb:both": path}  # its content enters the fingerprint
+    assert function_files(module) == {"python:rules_of_thumb:both": path}  # its content enters the fingerprint
     assert [f.name for f in load_functions(module, {})] == ["adult", "wordy"]
 
 
@@ -229,7 +232,7 @@ def test_python_that_holds_no_functions_is_refused(tmp_path: Path, source: str, 
         (tmp_path / source).write_text(content)
     params = [PythonParams(python=source)]
     with pytest.raises(ValueError, match=told):
-        load_functions(params, {key: tmp_path / path for key, path in python_files(params).items()})
+        load_functions(params, {key: tmp_path / path for key, path in function_files(params).items()})
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ matrices = hnp.arrays(np.int8, st.tuples(st.integers(1, 30), st.just(4)), elemen
 
 def fitted(votes: np.ndarray, k: int = 3) -> MajorityVote:
     names = [f"f{i}" for i in range(votes.shape[1])]
-    return MajorityVote.fit(VoteStatistics.measure(votes, names, [f"c{i}" for i in range(k)]))
+    return MajorityVote(k).fit(VoteStatistics.measure(votes, names, [f"c{i}" for i in range(k)]))
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,9 @@ def test_the_order_of_functions_does_not_matter(votes: np.ndarray, order: list[i
 def test_a_fitted_model_survives_its_file(votes: np.ndarray) -> None:
     model = fitted(votes)
     loaded = load_model(save_model(model))
-    assert loaded == model
-    assert sum(loaded.class_balance) == pytest.approx(1)
+    assert (loaded.functions, loaded.classes) == (model.functions, model.classes)
+    assert (loaded.predict_proba(votes) == model.predict_proba(votes)).all()
+    assert loaded.class_balance_.sum() == pytest.approx(1)
 
 
 @given(matrices)
@@ -83,5 +84,5 @@ def test_accuracy_is_that_of_snorkels_majority_vote(shared: Path, name: str) -> 
 
 
 def test_an_unknown_model_is_told_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="no label model best; there are: majority"):
+    with pytest.raises(ValueError, match="no label model best; there are: .*majority"):
         model_class("best")

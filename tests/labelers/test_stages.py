@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from labelers.stages import FitLabels, Label, LabelParams, Vote
+from labelers.stages import Label, LabelParams, Vote
+from labelers.stages_fit import FitLabels
 from pipeline.tables import labels_schema, votes_schema
 
 N = 60
@@ -17,6 +18,7 @@ TABLES = {
     "signals": pa.table({"id": IDS, "words": pa.array([i if i % 7 else None for i in range(N)], pa.float64())}),
 }
 TOLD = {
+    "model": "majority",
     "task": "quality",
     "classes": ["bad", "good"],
     "functions": [

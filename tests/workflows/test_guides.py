@@ -6,7 +6,9 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from labelers.functions import PythonParams, apply, load_functions
+from labelers.functions import apply
+from labelers.functions_python import PythonParams
+from labelers.functions_yaml import load_functions
 from labelers.stages import LabelParams
 from pipeline.mix import MixParams
 

@@ -1,24 +1,81 @@
-"""`menagerie label`."""
+"""`menagerie label`: labelling functions over documents; its other verbs are in `label_votes` and `label_distill`."""
 
 from __future__ import annotations
 
+import importlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from rich.console import Console
+
+    from labelers.dev import DevSet
+    from labelers.functions import Faults
+    from labelers.stages import LabelParams
+
+_VERBS = {
+    "run": ("workflows.commands.label:run", "Functions vote on documents, a label model labels them (the default)."),
+    "vote": ("workflows.commands.label:vote", "The votes alone."),
+    "fit": ("workflows.commands.label_votes:fit", "Fit a label model on a file of votes."),
+    "apply": ("workflows.commands.label_votes:apply", "Labels of a file of votes by a fitted model."),
+    "analyze": ("workflows.commands.label_votes:analyze", "What each labelling function does, and how good it seems."),
+    "explain": ("workflows.commands.label_votes:explain", "Why a document has its label: each function's share."),
+    "distill": ("workflows.commands.label_distill:distill", "Train a classifier of the text on labels."),
+    "classify": ("workflows.commands.label_distill:classify", "Labels of documents by a distilled classifier."),
+}
+
+
+class _Label(click.Group):
+    """Verbs that load when they are called. Without a verb, `run` is meant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        module, attribute = _VERBS[cmd_name][0].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in _VERBS and args[0] not in ("--help", "-h"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in _VERBS.items()])
+
+
+@click.group(cls=_Label, subcommand_metavar="[VERB] IN ...")
+def label() -> None:
+    """Labelling functions and label models over documents.
+
+    menagerie label IN --functions YAML -o OUT does it all at once; the verbs do a part each.
+    """
+
+
+def functions_options(command: click.Command) -> click.Command:
+    """IN, --functions and --task."""
+    for decorate in (
+        click.option("--task", help="Which task, if the file has several."),
+        click.option(
+            "--functions", "-f", "config", required=True, type=click.Path(path_type=Path), metavar="YAML",
+            help="Classes and labelling functions: a file of their own, or a recipe.",
+        ),
+        click.argument("documents", metavar="IN", type=click.Path(path_type=Path)),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
 
 
 @click.command()
-@click.argument("documents", metavar="IN", type=click.Path(path_type=Path))
-@click.option(
-    "--functions", "-f", "config", required=True, type=click.Path(path_type=Path), metavar="YAML",
-    help="Classes and labelling functions: a file of their own, or a recipe.",
-)  # fmt: skip
-@click.option("--task", help="Which task, if the file has several.")
+@functions_options
 @click.option(
     "-o",
     "--output",
@@ -26,43 +83,110 @@ if TYPE_CHECKING:
     help="A .parquet or .jsonl file of labels, probabilities and votes.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
-def label(documents: Path, config: Path, task: str | None, output: Path | None, as_json: bool) -> None:
+def run(documents: Path, config: Path, task: str | None, output: Path | None, as_json: bool) -> None:
     """Let labelling functions vote on the documents of IN (Parquet or JSONL), and show what each of them does.
 
     Functions see the columns that the file has. With -o, also write per document, in the order of IN: `id`, `label`, a
     probability per class, the number of votes, and each function's vote (-1 abstains).
     """
-    from labelers.analysis import analyse, label_shares, render_analysis
-    from labelers.functions import apply, load_functions, python_files
-    from labelers.models import model_class
-    from labelers.stages import LabelParams, label_table, vote_matrix
-    from labelers.statistics import VoteStatistics
-    from pipeline.frames import read_plain
+    from labelers.analysis import label_shares, render_analysis
+    from labelers.dev import DevSet
+    from labelers.stages import count_labels, label_table, tell_faults
+    from labelers.stages_fit import VoteSummary, fit_summary
     from workflows.plain_files import check_outputs
-    from workflows.section import load_section
 
     check_outputs([documents, config], output)
-    params = load_section(config, "label", LabelParams, {"task": "label"}, task)
-    files = {key: Path(path) for key, path in python_files(params.functions).items()}
-    functions = load_functions(params.functions, files)
-    votes = apply(functions, params.classes, read_plain(documents))
-    statistics = VoteStatistics.measure(vote_matrix(votes), [f.name for f in functions], params.classes)
-    model = model_class(params.model).fit(statistics)
-    labels = label_table(model, votes, params.tie_break)
-    analysis, shares = analyse(statistics), label_shares(statistics)
-    counts = {entry["values"]: entry["counts"] for entry in labels["label"].value_counts().to_pylist()}
-    told = {c: counts.get(c, 0) for c in params.classes} | {"none": counts.get(None, 0)}
+    params, votes, faults = votes_on(documents, config, task)
+    dev = DevSet.read(Path(params.dev), params.classes) if params.dev else None
+    summary = VoteSummary.measure(votes, params.classes, dev)
+    fitted = fit_summary(summary, params)
+    labels = label_table(fitted.model, votes, params.tie_break)
+    told: list[str] = [*tell_faults(faults), *fitted.metrics["warnings"]]
+    by, card = str(fitted.metrics["model"]), None
+    if params.distill is not None:
+        labels, card = _distilled(documents, labels, params, dev)
+        by = f"a {params.distill.kind} classifier distilled from {by}"
+    counts = count_labels(labels, params.classes)
+    shares = label_shares(summary.statistics)
     if output is not None:
         _write(output, labels, votes)
     if as_json:
-        summary = {"documents": statistics.documents, "model": params.model, "labels": told} | shares
-        click.echo(json.dumps(summary | {"functions": analysis.to_pylist()}))
+        about = {"documents": summary.statistics.documents, "model": fitted.metrics["model"], "labels": counts} | shares
+        about |= {name: fitted.metrics[name] for name in ("reason", "class_balance", "effective_functions", "dev")
+                  if fitted.metrics.get(name) is not None}  # fmt: skip
+        about |= {"warnings": told, "distilled": card} if card else {"warnings": told}
+        click.echo(json.dumps(about | {"functions": fitted.analysis.to_pylist()}))
         return
     from rich.console import Console
 
     console = Console()
-    console.print(render_analysis(analysis, shares, statistics.documents))
-    console.print(f"labels by {params.model}: " + ", ".join(f"{name} {count:,}" for name, count in told.items()))
+    console.print(render_analysis(fitted.analysis, shares, summary.statistics.documents))
+    tell_fitted(console, fitted.metrics, told)
+    if card:
+        from labelers.stages_distill import tell
+
+        console.print(tell(card), highlight=False)
+    console.print(f"labels by {by}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+
+
+@click.command()
+@functions_options
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .parquet or .jsonl file."
+)
+def vote(documents: Path, config: Path, task: str | None, output: Path) -> None:
+    """Write the votes of labelling functions on the documents of IN: `id`, and a column per function (-1 abstains)."""
+    from labelers.stages import count_votes, tell_faults
+    from workflows.plain_files import Sink, check_outputs
+    from workflows.vote_files import with_classes
+
+    check_outputs([documents, config], output)
+    params, votes, faults = votes_on(documents, config, task)
+    with Sink(output) as sink:
+        sink.write(with_classes(votes, params.classes))
+    for told in tell_faults(faults):
+        click.echo(f"warning: {told}", err=True)
+    cast = sum(count_votes(votes).values())
+    click.echo(f"{output}: {cast:,} votes of {votes.num_columns - 1} functions on {len(votes):,} documents")
+
+
+def votes_on(documents: Path, config: Path, task: str | None) -> tuple[LabelParams, pa.Table, Faults]:
+    """The task of a YAML file, and its functions' votes on a file of documents."""
+    from labelers.functions import apply
+    from labelers.functions_yaml import function_files, load_functions
+    from labelers.stages import LabelParams
+    from pipeline.frames import read_plain
+    from workflows.section import load_section
+
+    params = load_section(config, "label", LabelParams, {"task": "label"}, task)
+    files = {key: Path(path) for key, path in function_files(params.functions).items()}
+    functions = load_functions(params.functions, files)
+    faults: Faults = {}
+    return params, apply(functions, params.classes, read_plain(documents), faults), faults
+
+
+def tell_fitted(console: Console, metrics: Mapping[str, Any], warnings: Sequence[str]) -> None:
+    """What a fit found, in lines for the terminal."""
+    if metrics.get("reason"):
+        console.print(metrics["reason"], highlight=False, soft_wrap=True)
+    balance = ", ".join(f"{name} {share:.1%}" for name, share in metrics["class_balance"].items())
+    console.print(
+        f"class balance: {balance}; effective functions: {metrics['effective_functions']:.1f}", highlight=False, soft_wrap=True
+    )
+    if dev := metrics.get("dev"):
+        scores = ", ".join(f"{name.replace('_', ' ')} {dev[name]:.3f}" for name in dev if name != "documents")
+        console.print(f"on the dev set ({dev['documents']:,} documents): {scores}", highlight=False)
+    for told in warnings:
+        console.print(f"[yellow]warning:[/yellow] {told}", highlight=False, soft_wrap=True)
+
+
+def _distilled(documents: Path, weak: pa.Table, params: LabelParams, dev: DevSet | None) -> tuple[pa.Table, dict]:
+    from labelers.stages_distill import classify, summarise, train
+    from workflows.commands.label_distill import read_documents
+
+    texts = read_documents(documents)
+    model, card = train(summarise(weak, texts, params, dev), params)
+    return classify(model, weak, texts, params), card
 
 
 def _write(output: Path, labels: pa.Table, votes: pa.Table) -> None:

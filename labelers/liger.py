@@ -1,0 +1,286 @@
+"""Liger (Chen et al. 2022, arXiv 2203.13270): votes extended to near documents, and accuracies that vary over embedding space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from labelers.metrics import check_gold
+from labelers.models import LabelModel, check_balance, labels, model_class
+from labelers.neighbours import NearestVoters, Search, unit_rows
+from labelers.posterior import posterior
+from labelers.statistics import VoteStatistics, default_names
+from labelers.votes import Votes, check_votes, to_dense
+
+_BLOCK = 1 << 16
+_JUDGED = 4000  # documents by which a radius is chosen
+_BINS = 20
+_SHARE = 0.5  # of what a function is above chance: what votes that it takes over must be
+
+
+class Liger(LabelModel):
+    """A labelling function that abstains on a document takes the vote of the nearest document on which it votes, if that one is
+    near enough; then a label model is fitted, per part of embedding space.
+
+    base: the label model of the extended votes, by name; where `auto` cannot model the
+    votes and counts them, nothing is extended without `radius` or `dev`. radius: least cosine similarity at which a vote is taken over, one
+    number or one per function. Without it, each function's is chosen: on `dev` labels if `fit` gets them, else by how often
+    the taken-over votes agree with what the other functions say of those documents. parts: k-means cells, each with its own
+    weights; a function's weights in a part are shrunk to the global ones, as if `strength` votes had shown those.
+    search: `exact`, `approximate` or `auto` (see `NearestVoters`). support: most documents with votes that are kept per
+    function; they are part of the fitted model, so that new documents are labelled the same way.
+
+    After fit: `radius_` (m,), `support_` (s, d) float16 and `support_votes_` (s, m), `centres_` (parts, d).
+    """
+
+    name = "liger"
+    parameters = ("k", "seed", "base", "radius", "parts", "strength", "search", "support")
+    radius_: np.ndarray
+    parts_: int
+    support_: np.ndarray
+    support_votes_: np.ndarray
+    centres_: np.ndarray
+    part_weights_: np.ndarray
+    part_log_prior_: np.ndarray
+
+    def __init__(
+        self,
+        k: int = 2,
+        seed: int = 0,
+        base: str = "auto",
+        radius: float | Sequence[float] | np.ndarray | None = None,
+        parts: int = 1,
+        strength: float = 200.0,
+        search: Search = "auto",
+        support: int = 100_000,
+    ) -> None:
+        super().__init__(k, seed)
+        model_class(base)
+        if parts < 1 or strength < 0 or support < 1:
+            raise ValueError("parts and support are from 1, strength from 0")
+        if search not in ("auto", "exact", "approximate"):
+            raise ValueError(f"search is {search!r}: auto, exact or approximate")
+        self.base, self.parts, self.strength, self.support = base, parts, strength, support
+        self.search: Search = search
+        self.radius = radius if radius is None or isinstance(radius, float | int) else np.asarray(radius, np.float64)
+        self._index: NearestVoters | None = None
+
+    def fit(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        votes: Votes,
+        class_balance: Sequence[float] | np.ndarray | None = None,
+        *,
+        embeddings: Any,
+        functions: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        dev: tuple[Votes, Any, np.ndarray] | None = None,
+    ) -> Self:
+        """Fit on votes (n, m) and embeddings (n, d), floats, of the same documents.
+
+        dev: votes, embeddings and gold classes of a few labelled documents, for the radius. ValueError: embeddings of another
+        length, of zeros, or not finite; statistics instead of votes.
+        """
+        if isinstance(votes, VoteStatistics):
+            raise ValueError("liger extends votes by embeddings: fit it on the votes themselves, not on their statistics")
+        balance = check_balance(class_balance, self.k)
+        dense = to_dense(check_votes(votes, self.k, functions))
+        n, m = dense.shape
+        if not n or not m:
+            raise ValueError(f"liger cannot be fitted on {n} documents and {m} labelling functions")
+        points = unit_rows(embeddings, n, "embeddings")
+        names = tuple(functions) if functions is not None else default_names("f", m)
+        told = tuple(classes) if classes is not None else default_names("", self.k)
+        self.functions, self.classes = names, told
+        self._keep_support(dense, points)
+        plain = model_class(self.base)(self.k, self.seed).fit(dense, class_balance, functions=names, classes=told)
+        counted = getattr(plain, "chosen_", "") == "majority"
+        if counted and self.radius is None and dev is None:  # nothing could judge a radius, and near votes are not independent
+            self.radius_ = np.full(m, np.inf)
+        else:
+            self.radius_ = self._radii(dense, points, plain, dev)
+        extended = self._extended(dense, points)
+        self.parts_ = 1 if counted else self.parts
+        model = plain
+        if not counted:
+            model = model_class(self.base)(self.k, self.seed)
+            model.fit(extended, class_balance, functions=names, classes=told)
+        for name in ("class_balance_", "accuracies_", "log_prior_", "weights_", "notes_"):
+            setattr(self, name, getattr(model, name))
+        if counted and np.isinf(self.radius_).all():
+            self.notes_.append("votes were not extended: no model of the votes could judge how far")
+        unsupported = [f for f, v in zip(names, self.support_votes_.T, strict=True) if (v < 0).all()]
+        if unsupported:
+            self.notes_.append(f"{', '.join(unsupported)} cannot be extended: no document has their vote")
+        self._fit_parts(extended, points, balance)
+        return self
+
+    def partial_fit(self, *_: Any, **__: Any) -> Self:
+        raise ValueError("liger needs all embeddings at once: it cannot be fitted on a stream")
+
+    def _fit(self, *_: Any) -> None:
+        raise AssertionError("Liger fits by fit")
+
+    def extend(self, votes: Votes, embeddings: Any) -> np.ndarray:
+        """Votes (n, m) int8 with those taken over from near documents of the training set."""
+        checked = to_dense(self._checked(votes))
+        return self._extended(checked, unit_rows(embeddings, len(checked), "embeddings", self.support_.shape[1]))
+
+    def predict_proba(self, votes: Votes, embeddings: Any = None) -> np.ndarray:
+        """P(Y | votes, embedding), (n, k). Embeddings are those of the documents, made as the training set's were."""
+        if embeddings is None:
+            raise ValueError("liger needs the documents' embeddings: predict_proba(votes, embeddings)")
+        checked = to_dense(self._checked(votes))
+        points = unit_rows(embeddings, len(checked), "embeddings", self.support_.shape[1])
+        extended = self._extended(checked, points)
+        part = self._parts(points)
+        out = np.empty((len(checked), self.k))
+        for p in range(len(self.centres_)):
+            rows = part == p
+            out[rows] = posterior(extended[rows], self.part_log_prior_[p], self.part_weights_[p])
+        return out
+
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, votes: Votes, embeddings: Any = None, tie_break: str = "abstain", ids: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """As `LabelModel.predict`, with embeddings."""
+        return labels(self.predict_proba(votes, embeddings), tie_break, ids, self.seed)
+
+    def score(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        votes: Votes,
+        gold: np.ndarray,
+        embeddings: Any = None,
+        metrics: Sequence[str] = ("accuracy",),
+        tie_break: str = "random",
+    ) -> dict[str, float]:
+        """As `LabelModel.score`, with embeddings."""
+        from labelers.metrics import measure
+
+        probabilities = self.predict_proba(votes, embeddings)
+        return measure(probabilities, labels(probabilities, tie_break, None, self.seed), gold, metrics)
+
+    def _keep_support(self, votes: np.ndarray, points: np.ndarray) -> None:
+        """Documents with a vote; of a function with more than `support` of them, a sample, without more than it of others."""
+        rng = np.random.default_rng(self.seed)
+        kept = np.full(votes.shape, -1, np.int8)
+        for i, column in enumerate(votes.T):
+            rows = np.flatnonzero(column >= 0)
+            if len(rows) > self.support:
+                rows = rng.choice(rows, self.support, replace=False)
+            kept[rows, i] = column[rows]
+        chosen = np.flatnonzero((kept >= 0).any(axis=1))
+        self.support_, self.support_votes_ = points[chosen].astype(np.float16), kept[chosen]
+        self._index = None
+
+    def _voters(self, queries: int) -> NearestVoters:
+        if self._index is None or (self.search == "auto" and not self._index.approximate):
+            self._index = NearestVoters(
+                unit_rows(self.support_, len(self.support_), "support"), self.support_votes_, self.search, self.seed, queries
+            )
+        return self._index
+
+    def _extended(self, votes: np.ndarray, points: np.ndarray) -> np.ndarray:
+        if not len(self.support_):
+            return votes.copy()
+        voters = self._voters(len(points))
+        out = votes.copy()
+        for first in range(0, len(votes), _BLOCK):
+            block = out[first : first + _BLOCK]
+            for i, rows, similarity, vote in voters.nearest(points[first : first + _BLOCK], block < 0):
+                near = similarity > self.radius_[i]
+                block[rows[near], i] = vote[near]
+        return out
+
+    def _radii(self, votes: np.ndarray, points: np.ndarray, plain: LabelModel, dev: Any) -> np.ndarray:
+        """Least similarity (m,) per function, beyond any similarity (so, never) where nothing speaks for extending."""
+        m = votes.shape[1]
+        if self.radius is not None:
+            radius = np.broadcast_to(np.asarray(self.radius, np.float64), (m,)).copy()
+            if not np.isfinite(radius).all():
+                raise ValueError("radius is a finite cosine similarity, or one per labelling function")
+            return radius
+        if not len(self.support_):
+            return np.full(m, np.inf)
+        if dev is not None:
+            dev_votes = to_dense(check_votes(dev[0], self.k, self.functions))
+            belief = np.eye(self.k)[check_gold(dev[2], len(dev_votes), self.k)]
+            judged, seen = dev_votes, unit_rows(dev[1], len(dev_votes), "dev embeddings", points.shape[1])
+        else:
+            cast = (votes >= 0).sum(axis=1)
+            rows = np.flatnonzero(cast > 0)  # where others say something
+            if len(rows) > _JUDGED:
+                rows = np.random.default_rng(self.seed).choice(rows, _JUDGED, replace=False)
+            judged, seen = votes[rows], points[rows]
+            belief = plain.predict_proba(judged)
+        radius = np.full(m, np.inf)
+        mean = belief.mean(axis=0)
+        for i, rows, similarity, vote in self._voters(len(points)).nearest(seen, judged < 0):
+            usable = vote >= 0
+            if not usable.any():
+                continue
+            said = belief[rows[usable], vote[usable]]
+            chance = float(mean[vote[usable]].mean())
+            reliable = plain.accuracies_[i] if np.isfinite(plain.accuracies_[i]) else 0.7
+            radius[i] = _least_similarity(similarity[usable], said, chance, max(float(reliable), chance))
+        return radius
+
+    def _fit_parts(self, extended: np.ndarray, points: np.ndarray, balance: np.ndarray | None) -> None:
+        """Weights per part, shrunk to the global ones function by function."""
+        parts = min(self.parts_, len(points))
+        if parts == 1:
+            self.centres_ = np.zeros((1, points.shape[1]), np.float32)
+            self.part_weights_, self.part_log_prior_ = self.weights_[None], self.log_prior_[None]
+            return
+        import faiss
+
+        means = faiss.Kmeans(points.shape[1], parts, niter=25, nredo=3, seed=self.seed, min_points_per_centroid=1)
+        means.train(points)
+        self.centres_ = means.centroids
+        part = self._parts(points)
+        weights, priors = [], []
+        for p in range(parts):
+            rows = extended[part == p]
+            if not len(rows):
+                weights.append(self.weights_)
+                priors.append(self.log_prior_)
+                continue
+            local = model_class(self.base)(self.k, self.seed)
+            local.fit(rows, balance, functions=self.functions, classes=self.classes)
+            cast = (rows >= 0).sum(axis=0)
+            trust = (cast / (cast + self.strength) if self.strength else np.ones(len(cast)))[:, None, None]
+            weights.append(trust * local.weights_ + (1 - trust) * self.weights_)
+            share = len(rows) / (len(rows) + self.strength)
+            priors.append(share * local.log_prior_ + (1 - share) * self.log_prior_)
+        self.part_weights_, self.part_log_prior_ = np.stack(weights), np.stack(priors)
+
+    def _parts(self, points: np.ndarray) -> np.ndarray:
+        if len(self.centres_) == 1:
+            return np.zeros(len(points), np.int64)
+        length = (self.centres_**2).sum(axis=1)
+        return np.concatenate(
+            [(2 * points[a : a + _BLOCK] @ self.centres_.T - length).argmax(axis=1) for a in range(0, len(points), _BLOCK)]
+        )
+
+
+def _least_similarity(similarity: np.ndarray, said: np.ndarray, chance: float, reliable: float) -> float:
+    """The least similarity down to which votes that are taken over are right at least half as much above chance as the function
+    itself is. said: P(the vote is right). Rates are by bins of equal size, made to fall with the distance."""
+    order = np.argsort(-similarity)
+    bins = max(1, min(_BINS, len(order) // 25))
+    pieces = np.array_split(order, bins)
+    prior = 5.0  # documents: a small bin is no better than chance until it shows
+    rates = np.array([(said[p].sum() + prior * chance) / (len(p) + prior) for p in pieces])
+    falling = _falling(rates, np.array([len(p) for p in pieces], float))
+    enough = falling >= chance + _SHARE * (reliable - chance)
+    if reliable <= chance or not enough[0]:
+        return np.inf
+    last = pieces[int(np.flatnonzero(enough)[-1])]
+    return float(np.nextafter(similarity[last].min(), -np.inf))
+
+
+def _falling(rates: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    from sklearn.isotonic import IsotonicRegression
+
+    return IsotonicRegression(increasing=False).fit_transform(np.arange(len(rates)), rates, sample_weight=weights)

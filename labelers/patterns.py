@@ -1,0 +1,60 @@
+"""The distinct rows of a vote matrix and how often each occurs: all that a model without order can learn from the votes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from labelers.votes import Votes, dense_blocks
+
+_HASH_SEED = 0x6D656E61
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """rows: (u, m) int8, each different. counts: (u,) float64, how many documents have it."""
+
+    rows: np.ndarray
+    counts: np.ndarray
+    k: int
+
+    @classmethod
+    def of(cls, votes: Votes, k: int) -> Patterns:
+        """The patterns of checked votes (n, m), in an order that does not depend on that of the documents."""
+        found = [_distinct(block, None) for _, block in dense_blocks(votes)]
+        if not found:
+            return cls(np.empty((0, votes.shape[1]), np.int8), np.empty(0), k)
+        rows, counts = (np.concatenate([f[i] for f in found]) for i in (0, 1))
+        return cls(*(_distinct(rows, counts) if len(found) > 1 else found[0]), k)
+
+    def __add__(self, other: Patterns) -> Patterns:
+        rows, counts = (np.concatenate([getattr(p, name) for p in (self, other)]) for name in ("rows", "counts"))
+        return Patterns(*_distinct(rows, counts), self.k)
+
+    @cached_property
+    def hits(self) -> Any:
+        """CSR float64 (u, m·k): 1 at i·k + c where function i votes c."""
+        from scipy.sparse import csr_array
+
+        n, m = self.rows.shape
+        cast = self.rows >= 0
+        at = (np.arange(m, dtype=np.int32) * self.k + self.rows)[cast]
+        ends = np.concatenate([[0], np.cumsum(cast.sum(axis=1))])
+        return csr_array((np.ones(len(at)), at, ends), shape=(n, m * self.k))
+
+
+def _distinct(rows: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows and the sums of their counts (1 each by default). Rows are told apart by a 64-bit linear hash of their
+    votes, and by the votes themselves if two different rows ever share one."""
+    multipliers = np.random.default_rng(_HASH_SEED).integers(1, 1 << 63, rows.shape[1], dtype=np.uint64)
+    codes = np.zeros(len(rows), np.uint64)
+    for column, multiplier in zip(rows.T, multipliers, strict=True):
+        codes += (column + np.int8(1)).astype(np.uint64) * multiplier
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    found = rows[first]
+    if not (found[inverse] == rows).all():
+        found, inverse = np.unique(rows, axis=0, return_inverse=True)
+    return found, np.bincount(inverse.ravel(), counts, len(found)).astype(np.float64)
