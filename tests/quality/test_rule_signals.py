@@ -23,9 +23,9 @@ from tests.quality import rules_oracle
 OF_RULES = [s for s in registered().values() if s.of_rules]
 PIECES = (
     "the ", "be ", "a.", "...", "…", "\n", "\n\n", "- x ", "• y\n", "lorem ipsum ", "javaScript ", "{", "[12]", "[edit]", "[",
-    "]", "[citation needed]", "[١٢]", "use cookies ", "use cooKies. ", "Privacy Policy", "\u2028", "\x0b", "\r\n", "\x85", "\x1c",
-    "x" * 1001, "é" * 1000, "good bye. ", "of and ", "#", "?\n", "!\n", '"\n', "  ", "\u3000", "۔\n", "1 2 3 4 5. ", "_", "１",
-    "a b c d. e! f?\n", "Ok then, fine.\n", "..", "İ", "漢字", "e\u0301", "a b c d e f ", "a b ", "ab c ", "\0",
+    "]", "[citation needed]", "[١٢]", "use cookies ", "use cooKies. ", "Privacy Policy", "\u2028", "\x0b", "\r\n", "\x85",
+    "\x1c", "x" * 1001, "é" * 1000, "good bye. ", "of and ", "#", "?\n", "!\n", '"\n', "  ", "\u3000", "۔\n", "1 2 3 4 5. ",
+    "_", "１", "a b c d. e! f?\n", "Ok then, fine.\n", "..", "İ", "漢字", "e\u0301", "a b c d e f ", "a b ", "ab c ", "\0",
 )  # fmt: skip
 made_up = st.lists(st.sampled_from(PIECES), max_size=120).map("".join)
 
