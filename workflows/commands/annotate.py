@@ -27,10 +27,10 @@ _FETCHED = {"stop_words": "stop-words.json", "ldnoobw": "ldnoobw", "ut1": "ut1.j
 def _list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    from quality.registry import select
+    from quality.registry import registered
     from workflows.commands.signals import show_signals
 
-    show_signals(select())
+    show_signals(list(registered().values()))
     context.exit()
 
 
