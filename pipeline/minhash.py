@@ -55,6 +55,12 @@ class MinHash:
 
     params: MinHashParams = field(default_factory=MinHashParams)
 
+    @property
+    def schema(self) -> pa.Schema:
+        """tables.MINHASH; the metadata of the field `signature` says how it was made."""
+        signature = MINHASH.field("signature").with_metadata({k: str(v) for k, v in self.params.model_dump().items()})
+        return MINHASH.set(MINHASH.get_field_index("signature"), signature)
+
     def sign(self, text: TextBatch) -> pa.FixedSizeListArray:
         """One list of 128 uint32 per document; null for a document of fewer words than a shingle has."""
         from pipeline import minhash_kernels

@@ -32,6 +32,7 @@ def test_one_pass_gives_both_tables_aligned_with_the_documents() -> None:
     assert signals["id"].equals(table["id"]) and minhash["id"].equals(table["id"])
     assert minhash.schema == MINHASH and signals.schema.equals(registry.schema(registry.select()))
     assert minhash["signature"].is_valid().to_pylist() == [True, False, False]
+    assert minhash.schema.field("signature").metadata == {b"shingle": b"13", b"seed": b"42", b"scheme": b"redpajama-v2"}
     assert result.metrics == {"unsigned_documents": 2}
     assert signals["rps_doc_word_count"].to_pylist() == [30, 0, 2]
 
