@@ -63,7 +63,7 @@ def ranks(sample: ImportanceSample, frame: pl.DataFrame, what: str) -> pl.Series
 
 def gumbel(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Standard Gumbel noise of uniformly distributed 64-bit hashes."""
-    uniform = ((hashes >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    uniform = ((hashes >> np.uint64(12)).astype(np.float64) + 0.5) / 2.0**52  # 53 bits hold it: neither 0 nor 1
     return -np.log(-np.log(uniform))
 
 

@@ -55,6 +55,12 @@ class MinHash:
 
     params: MinHashParams = field(default_factory=MinHashParams)
 
+    @property
+    def schema(self) -> pa.Schema:
+        """tables.MINHASH; the metadata of the field `signature` says how it was made."""
+        signature = MINHASH.field("signature").with_metadata({k: str(v) for k, v in self.params.model_dump().items()})
+        return MINHASH.set(MINHASH.get_field_index("signature"), signature)
+
     def sign(self, text: TextBatch) -> pa.FixedSizeListArray:
         """One list of 128 uint32 per document; null for a document of fewer words than a shingle has."""
         from pipeline import minhash_kernels
@@ -69,8 +75,8 @@ class MinHash:
                 minhash_kernels.rolling_shingles(words.hashes, words.offsets, first, last, width, offsets, shingles)
                 minima, permutations = minhash_kernels.affine_minima, _affine_permutations(self.params.seed)
             else:
-                spans = words.aligned, words.starts, words.ends
-                left = minhash_kernels.sha1_shingles(*spans, words.offsets, first, last, width, offsets, shingles)
+                utf8 = words.aligned, words.utf8, words.byte_offsets
+                left = minhash_kernels.sha1_shingles(*utf8, first, last, width, offsets, shingles)
                 for start, size, place in left.tolist():  # long ones, which hashlib is fast with
                     shingles[place] = int.from_bytes(sha1(words.utf8[start : start + size]).digest()[:4], "little")
                 minima, permutations = minhash_kernels.legacy_minima, _legacy_permutations(self.params.seed)

@@ -7,7 +7,7 @@ from numba import types
 
 from pipeline.compiled import compiled, part, read_only
 
-OFFSETS, HASHES, POSITIONS = (read_only(t) for t in (types.int64, types.uint64, types.uint32))
+BYTES, OFFSETS, HASHES, POSITIONS = (read_only(t) for t in (types.uint8, types.int64, types.uint64, types.uint32))
 I8, U4, U8 = types.int64[::1], types.uint32[::1], types.uint64[::1]
 SIGNATURES = types.uint32[:, ::1]
 
@@ -131,11 +131,11 @@ def sha1(words, starts, sizes, places, n, blocks, w, s, h, out):
         out[places[i]] = swapped(h[i])
 
 
-@compiled(POSITIONS, POSITIONS, POSITIONS, OFFSETS, types.int64, types.int64, types.int64, I8, U4)
-def sha1_shingles(words, starts, ends, offsets, first, last, width, shingle_offsets, out):
+@compiled(POSITIONS, BYTES, OFFSETS, types.int64, types.int64, types.int64, I8, U4)
+def sha1_shingles(words, utf8, byte_offsets, first, last, width, shingle_offsets, out):
     """Hashes of the shingles of documents first to last - 1: four bytes of the SHA-1 of `width` words, joined by a space.
 
-    words: the UTF-8 of the normalised words as little-endian uint32, at least eight bytes longer than the text. Returns what
+    utf8: the normalised words, a space after each; words: the same as little-endian uint32, eight bytes longer. Returns what
     is left to do: int64 (n, 3), the first byte, the size and the place in `out` of each shingle of more than LONGEST bytes.
     """
     w, s, h = np.zeros(80 * LANES, np.uint32), np.empty(5 * LANES, np.uint32), np.empty(5 * LANES, np.uint32)
@@ -144,12 +144,23 @@ def sha1_shingles(words, starts, ends, offsets, first, last, width, shingle_offs
     start, size = np.empty((BLOCKS + 1, LANES), np.int64), np.empty((BLOCKS + 1, LANES), np.int64)
     place = np.empty((BLOCKS + 1, LANES), np.int64)
     left, lefts = np.empty((4, 3), np.int64), 0
+    recent = np.zeros(width, np.int64)  # where the latest words begin, by turns
     n = 0
     for d in range(first, last):
         shingle_offsets[d - first] = n
-        for i in range(offsets[d], offsets[d + 1] - width + 1):
-            begin = np.int64(starts[i])
-            length = np.int64(ends[i + width - 1]) - begin
+        count, turn = 0, 0
+        recent[0] = byte_offsets[d]
+        for p in range(byte_offsets[d], byte_offsets[d + 1]):
+            if utf8[p] != 32:
+                continue
+            # A word ends; the shingle of the `width` words up to it began where the oldest of them did.
+            count += 1
+            turn = turn + 1 if turn + 1 < width else 0
+            begin = recent[turn]
+            recent[turn] = p + 1
+            if count < width:
+                continue
+            length = p - begin
             if length > LONGEST:
                 if lefts == len(left):
                     more = np.empty((2 * lefts, 3), np.int64)

@@ -152,7 +152,7 @@ def annotate(
     signed = pa.chunked_array(signatures, MINHASH.field("signature").type)
     return Annotation(
         signals=pa.table({"id": documents["id"], **columns}, schema=schema),
-        minhash=pa.table({"id": ids, "signature": signed}, schema=MINHASH),
+        minhash=pa.table({"id": ids, "signature": signed}, schema=minhash.schema if minhash is not None else MINHASH),
         rejects=pa.Table.from_pylist(rejects, REJECTS),
     )
 

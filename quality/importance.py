@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ TARGETS = ("wikipedia", "openwebtext", "books")
 HASH = "fnv1a-fmix64"
 """The hash of the tables' features (`pipeline.text.word_hash`). Tables of another hash do not fit."""
 SMOOTHING = 1e-8
+_STRETCH = 1 << 20
 _MANIFEST = "importance.json"
 _COUNTS = re.compile(r"(?P<domain>[a-z0-9_-]+)\.(?P<language>[a-z]{2,3})\.(?P<buckets>\d+)\.counts\.npy")
 
@@ -57,10 +58,8 @@ class ImportanceWeights:
 
 @dataclass(frozen=True)
 class Features:
-    """The features of a batch, document after document: uint32 numbers of buckets of words, and of pairs of words.
-
-    word_offsets, pair_offsets: int64 (documents + 1,).
-    """
+    """Features of a stretch of a batch's words, document after document: uint32 numbers of buckets of words, and of the pairs
+    that they begin. word_offsets, pair_offsets: int64 (documents + 1,)."""
 
     word_offsets: NDArray[np.int64]
     words: NDArray[np.uint32]
@@ -68,24 +67,33 @@ class Features:
     pairs: NDArray[np.uint32]
 
 
-def hashed_features(words: RawWords, buckets: int = BUCKETS) -> Features:
+def hashed_features(words: RawWords, buckets: int = BUCKETS) -> Iterator[Features]:
     """Unigrams and bigrams of raw words, hashed into buckets: the high 32 bits of the n-gram's hash, scaled to the range.
 
-    Python's own `hash`, which RedPajama-V2 uses, is another one in every process unless PYTHONHASHSEED is set.
+    Python's own `hash`, which RedPajama-V2 uses, is another one in every process unless PYTHONHASHSEED is set. They come
+    in stretches of a bounded number of words.
     """
     from quality.kernels import feature_buckets
 
-    unigrams, pairs = np.empty(len(words.hashes), np.uint32), np.empty(len(words.hashes), np.uint32)
-    pair_offsets = np.empty(len(words.offsets), np.int64)
-    n = feature_buckets(words.offsets, words.hashes, buckets, unigrams, pair_offsets, pairs)
-    return Features(words.offsets, unigrams, pair_offsets, pairs[:n])
+    for first in range(0, len(words.hashes), _STRETCH):
+        last = min(first + _STRETCH, len(words.hashes))
+        unigrams, pairs = np.empty(last - first, np.uint32), np.empty(last - first, np.uint32)
+        pair_offsets = np.empty(len(words.offsets), np.int64)
+        n = feature_buckets(words.offsets, words.hashes, first, last, buckets, unigrams, pair_offsets, pairs)
+        yield Features(np.clip(words.offsets, first, last) - first, unigrams, pair_offsets, pairs[:n])
+
+
+def count_of_features(words: RawWords) -> NDArray[np.int64]:
+    """Features per document: its words, and the pairs of words that follow each other; int64 (documents,)."""
+    return words.counts + np.maximum(words.counts - 1, 0)
 
 
 def count_features(text: TextBatch, buckets: int = BUCKETS) -> tuple[NDArray[np.int64], int]:
     """What a batch adds to an ImportanceTable: counts int64 (buckets,), and its raw words."""
-    features = hashed_features(text.raw_words, buckets)
-    counts = np.bincount(features.words, minlength=buckets) + np.bincount(features.pairs, minlength=buckets)
-    return counts.astype(np.int64), int(text.raw_words.offsets[-1])
+    counts = np.zeros(buckets, np.int64)
+    for features in hashed_features(text.raw_words, buckets):
+        counts += np.bincount(features.words, minlength=buckets) + np.bincount(features.pairs, minlength=buckets)
+    return counts, int(text.raw_words.offsets[-1])
 
 
 def make_table(batches: Iterable[TextBatch], buckets: int = BUCKETS) -> ImportanceTable:
@@ -139,7 +147,7 @@ def load_tables(files: Mapping[str, Path], *, made_by: str = HASH) -> dict[tuple
     return tables
 
 
-def log_ratios(features: Features, weights: ImportanceWeights, which: NDArray[np.int64]) -> NDArray[np.float64]:
+def log_ratios(stretches: Iterable[Features], weights: ImportanceWeights, which: NDArray[np.int64]) -> NDArray[np.float64]:
     """Sum over each document's features of the log ratio of their shares: float64 (documents, TARGETS).
 
     which: int64 (documents,), the place of each document's language in `weights.languages`, or -1. NaN without a table.
@@ -149,8 +157,9 @@ def log_ratios(features: Features, weights: ImportanceWeights, which: NDArray[np
     sums = np.where((which >= 0)[:, None], 0.0, np.full((1, len(TARGETS)), np.nan))
     if len(weights.languages):
         sums += np.where(np.isnan(weights.mean_lengths[which, 1:]), np.nan, 0.0)
-        weigh(features.word_offsets, features.words, which, weights.values, sums)
-        weigh(features.pair_offsets, features.pairs, which, weights.values, sums)
+        for features in stretches:
+            weigh(features.word_offsets, features.words, which, weights.values, sums)
+            weigh(features.pair_offsets, features.pairs, which, weights.values, sums)
     return sums
 
 

@@ -19,16 +19,16 @@ TABLE = 1 << 20
 """Distinct n-grams held at a time; a document with more is gone through several times, so that memory stays bounded."""
 
 
-@compiled(OFFSETS, HASHES, types.int64, U4, I8, U4)
-def feature_buckets(offsets, hashes, buckets, unigrams, pair_offsets, pairs):
-    """Buckets of words and of pairs of words. Returns the number of pairs."""
+@compiled(OFFSETS, HASHES, types.int64, types.int64, types.int64, U4, I8, U4)
+def feature_buckets(offsets, hashes, first, last, buckets, unigrams, pair_offsets, pairs):
+    """Buckets of words first to last - 1 of a batch, and of the pairs that they begin. Returns the number of pairs."""
     n = 0
     scale = np.uint64(buckets)
+    for i in range(first, last):
+        unigrams[i - first] = ((hashes[i] >> np.uint64(32)) * scale) >> np.uint64(32)
     for d in range(len(offsets) - 1):
         pair_offsets[d] = n
-        for i in range(offsets[d], offsets[d + 1]):
-            unigrams[i] = ((hashes[i] >> np.uint64(32)) * scale) >> np.uint64(32)
-        for i in range(offsets[d], offsets[d + 1] - 1):
+        for i in range(max(first, offsets[d]), min(last, offsets[d + 1] - 1)):
             pair = hashes[i] * NGRAM + hashes[i + 1]
             pairs[n] = ((pair >> np.uint64(32)) * scale) >> np.uint64(32)
             n += 1
@@ -66,8 +66,8 @@ def entropy(distinct_offsets, counts, totals, entropies):
 
 
 @part
-def repeated(g, marks, n, slots, firsts, counts):
-    """Find what comes more than once among g[i], i < n, where marks[i] & 2, and set marks[i] |= 1 there.
+def repeated(hashes, begin, width, marks, n, slots, keys, firsts, counts):
+    """Find which runs of `width` words, begin + i for i < n, come more than once, where marks[i] & 2; set marks[i] |= 1.
 
     Returns the count and the place of the most common one, the first of several; 1 and -1 if nothing repeats.
     """
@@ -87,11 +87,13 @@ def repeated(g, marks, n, slots, firsts, counts):
         for i in range(n):
             if not marks[i] & 2:
                 continue
-            h = g[i]
-            if rounds > 1 and np.int64(h >> np.uint64(48)) % rounds != r:
+            g = hashes[begin + i]
+            for j in range(i + 1, i + width):
+                g = g * NGRAM + hashes[begin + j]
+            if rounds > 1 and np.int64(((g >> np.uint64(32)) * np.uint64(rounds)) >> np.uint64(32)) != r:
                 continue
-            s = np.int64((h * FIBONACCI) >> shift)
-            while slots[s] and g[firsts[slots[s] - 1]] != h:
+            s = np.int64((g * FIBONACCI) >> shift)
+            while slots[s] and keys[slots[s] - 1] != g:
                 s = (s + 1) & (size - 1)
             told = np.int64(slots[s]) - 1
             if told >= 0:
@@ -100,6 +102,7 @@ def repeated(g, marks, n, slots, firsts, counts):
                 counts[told] += 1
             else:
                 slots[s] = found + 1
+                keys[found] = g
                 firsts[found] = i
                 counts[found] = 1
                 found += 1
@@ -121,12 +124,13 @@ def repetitions(offsets, hashes, lengths, again, fractions):
     longest = 0
     for d in range(len(offsets) - 1):
         longest = max(longest, offsets[d + 1] - offsets[d])
-    g, marks = np.empty(longest, np.uint64), np.empty(longest + 1, np.uint8)
-    most = min(longest, 2 * TABLE)
+    # A round has about TABLE candidates; their hashes are spread so evenly that twice as many do not come together.
+    most = min(longest, 2 * TABLE) + 1
     size = 64
     while size < 2 * (min(longest, TABLE) + 1):
         size *= 2
-    slots, firsts, counts = np.empty(size, np.uint32), np.empty(most + 1, np.uint32), np.empty(most + 1, np.uint32)
+    marks, slots, keys = np.empty(longest + 1, np.uint8), np.empty(size, np.uint32), np.empty(most, np.uint64)
+    firsts, counts = np.empty(most, np.uint32), np.empty(most, np.uint32)
     fractions[:] = 0.0
     for d in range(len(offsets) - 1):
         begin = offsets[d]
@@ -134,16 +138,12 @@ def repetitions(offsets, hashes, lengths, again, fractions):
         total = 0
         for i in range(n):
             total += np.int64(lengths[begin + i])
-            g[i] = hashes[begin + i]
             marks[i] = again[begin + i]
         for width in range(SHORTEST, min(LONGEST, n) + 1):
             m = n - width + 1
             for i in range(m):
-                both = marks[i] & marks[i + 1] & 1
-                marks[i] = both << 1
-                if both:
-                    g[i] = g[i] * NGRAM + hashes[begin + i + width - 1]
-            best, where = repeated(g, marks, m, slots, firsts, counts)
+                marks[i] = (marks[i] & marks[i + 1] & 1) << 1
+            best, where = repeated(hashes, begin, width, marks, m, slots, keys, firsts, counts)
             if best == 1:
                 break  # nothing longer repeats either
             covered = 0

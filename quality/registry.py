@@ -30,7 +30,7 @@ Range = tuple[float | None, float | None]
 
 DECIMALS = 8
 """RedPajama-V2 rounds every value to this many decimals."""
-VIEWS = ("text", "characters", "tally", "sentences", "lines", "raw_words", "words", "distinct_words")
+VIEWS = ("text", "characters", "raw_words", "tally", "sentences", "lines", "words", "distinct_words")
 """What a signal may need of a TextBatch, besides columns of the documents; in the order in which they are computed."""
 BUILT_IN = (
     "quality.signals.ccnet",

@@ -26,12 +26,14 @@ def read_batches(path: Path) -> Iterator[pa.Table]:
     """
     check_file(path)
     batches = _parquet(path) if path.suffix == ".parquet" else iter([_arrow(read_plain(path))])
+    row = 0
     for batch in batches:
         if not set(TEXT_COLUMNS) & set(batch.column_names):
             raise ValueError(f"{path}: no column {' or '.join(TEXT_COLUMNS)}; there is {', '.join(batch.column_names)}")
         if batch["id"].null_count:
             raise ValueError(f"{path}: {batch['id'].null_count} documents have no id: give them one, or drop the column")
-        yield _with_text(batch, path)
+        yield _with_text(batch, path, row)
+        row += batch.num_rows
 
 
 def as_documents(batch: pa.Table) -> pa.Table:
@@ -126,11 +128,19 @@ def _identified(table: pa.Table, name: str, first: int) -> pa.Table:
     return table.set_column(position, "id", table["id"].cast(pa.string()))
 
 
-def _with_text(batch: pa.Table, path: Path) -> pa.Table:
-    """The batch with its text as strings."""
+def _with_text(batch: pa.Table, path: Path, first: int) -> pa.Table:
+    """The batch with its text as strings. first: the row of the file that it begins with."""
     name = next(n for n in TEXT_COLUMNS if n in batch.column_names)
     kind = batch.schema.field(name).type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        try:
+            batch[name].validate(full=True)
+        except pa.ArrowInvalid as error:
+            rows = batch[name].cast(pa.large_binary()).to_pylist()
+            bad = next(row for row, value in enumerate(rows, first) if value is not None and not _is_utf8(value))
+            raise ValueError(
+                f"{path}: row {bad} of column {name} is not UTF-8: decode it before, with its own charset"
+            ) from error
         return batch
     whole = kind.value_type if pa.types.is_dictionary(kind) else kind
     likes = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
@@ -140,6 +150,14 @@ def _with_text(batch: pa.Table, path: Path) -> pa.Table:
         return batch.set_column(batch.column_names.index(name), name, batch[name].cast(pa.large_string()))
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: column {name} holds bytes that are not UTF-8") from error
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:

@@ -46,16 +46,16 @@ def mean_word_length(text: TextBatch) -> pa.Array:
     return ratio(_words(text)[:, 1], _words(text)[:, 0])
 
 
-@signal("gopher_hash_to_word_ratio", needs=("tally", "raw_words"), source=_QUALITY, range=(0, None))
+@signal("gopher_hash_to_word_ratio", needs=("text", "raw_words"), source=_QUALITY, range=(0, None))
 def hash_to_word_ratio(text: TextBatch) -> pa.Array:
     """Occurrences of `#` over raw words; null without words."""
-    return ratio(text.tally.hash_marks, text.raw_words.counts)
+    return ratio(line_counts(text, "hash_marks"), text.raw_words.counts)
 
 
-@signal("gopher_ellipsis_to_word_ratio", needs=("tally", "raw_words"), source=_QUALITY, range=(0, None))
+@signal("gopher_ellipsis_to_word_ratio", needs=("text", "raw_words"), source=_QUALITY, range=(0, None))
 def ellipsis_to_word_ratio(text: TextBatch) -> pa.Array:
     """Occurrences of `...` and `…` over raw words; null without words."""
-    return ratio(text.tally.dots + text.tally.ellipses, text.raw_words.counts)
+    return ratio(line_counts(text, "ellipses"), text.raw_words.counts)
 
 
 @signal("gopher_frac_lines_start_with_bullet", needs="text", source=_QUALITY, range=_SHARE)
@@ -150,13 +150,26 @@ def _words(text: TextBatch) -> NDArray[np.int64]:
     from quality.signals.gopher_kernels import count_words
 
     def compute() -> NDArray[np.int64]:
-        words, counts = text.raw_words, np.zeros((len(text), 2), np.int64)
+        words, counts, ends = text.raw_words, np.zeros((len(text), 2), np.int64), _ends(text)
         ascii_symbols = np.array([chr(code) in SYMBOLS for code in range(128)])
         others = _code_points("".join(c for c in SYMBOLS if ord(c) >= 128))
-        count_words(text.data, words.offsets, words.starts, words.ends, words.flags, ascii_symbols, others, counts)
+        count_words(text.data, words.offsets, words.starts, ends, words.flags, ascii_symbols, others, counts)
         return counts
 
     return text.once("gopher.words", compute)
+
+
+def _ends(text: TextBatch) -> NDArray[np.uint32]:
+    """Where each raw word ends, found from where the next one begins: no more than white space is between them."""
+    from quality.signals.gopher_kernels import word_ends
+
+    def compute() -> NDArray[np.uint32]:
+        words = text.raw_words
+        ends = np.empty(len(words.starts), np.uint32)
+        word_ends(text.data, text.offsets, words.offsets, words.starts, ends)
+        return ends
+
+    return text.once("gopher.ends", compute)
 
 
 def _grams(text: TextBatch) -> NDArray[np.int64]:
@@ -164,7 +177,7 @@ def _grams(text: TextBatch) -> NDArray[np.int64]:
 
     def compute() -> NDArray[np.int64]:
         words, characters = text.raw_words, np.zeros((len(text), 9), np.int64)
-        repeated_grams(text.data, words.offsets, words.hashes, words.starts, words.ends, characters)
+        repeated_grams(text.data, words.offsets, words.hashes, words.starts, _ends(text), characters)
         return characters
 
     return text.once("gopher.grams", compute)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.text import TextBatch
-from quality.importance import TARGETS, hashed_features, log_poisson, log_ratios
+from quality.importance import TARGETS, count_of_features, hashed_features, log_poisson, log_ratios
 from quality.registry import Context, Measure, scores, signal
 from quality.signals.content import by_language
 
@@ -35,9 +35,8 @@ def importance(text: TextBatch, context: Context) -> Importance:
         weights, words = context.resources.importance_weights, text.raw_words
         which = by_language(text, weights.languages)
         features = hashed_features(words, weights.values.shape[1])
-        counts = np.diff(features.word_offsets) + np.diff(features.pair_offsets)
         lengths = np.vstack([weights.mean_lengths, np.full((1, 1 + len(TARGETS)), np.nan)])[which]  # -1 is the last row
-        return Importance(log_ratios(features, weights, which), counts, words.counts, lengths)
+        return Importance(log_ratios(features, weights, which), count_of_features(words), words.counts, lengths)
 
     return text.once("importance", compute)
 

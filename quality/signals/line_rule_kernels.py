@@ -9,6 +9,7 @@ from pipeline.compiled import compiled, part, read_only
 from quality.signals.kernel_parts import (
     break_width,
     code_at,
+    ends_with_dots,
     ends_with_ellipsis,
     finish_hash,
     is_among,
@@ -35,6 +36,8 @@ LINE_COUNTS = (
     "short_lines",
     "repeated_line_characters",
     "newlines",
+    "hash_marks",
+    "ellipses",  # `...`, not overlapping, and U+2026
 )
 """Columns of what `count_lines` fills."""
 SHORT = 30
@@ -46,9 +49,11 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)
 _SEED = np.uint64(0xCBF29CE484222325)
 
 
-_BREAKS = np.zeros(256, np.bool_)
-_BREAKS[[11, 12, 13, 28, 29, 30, 0xC2, 0xE2]] = True
-"""Bytes that may begin a line break of str.splitlines, the newline apart."""
+_BREAK, _HASH, _DOT = 1, 2, 3
+_KINDS = np.zeros(256, np.uint8)
+_KINDS[[11, 12, 13, 28, 29, 30, 0xC2, 0xE2]] = _BREAK
+_KINDS[35], _KINDS[46] = _HASH, _DOT
+"""Bytes that may begin a line break of str.splitlines (the newline apart) or U+2026, and those that are counted."""
 
 
 @part
@@ -72,6 +77,14 @@ def _broken_line(data, begin, stop, end, count):
             i = j + break_width(data, j, end)
     if i < stop or (i == stop and stop < end):
         _one_line(data, i, stop, count)
+
+
+@part
+def _is_terminal(data, start, terminals):
+    byte = data[start]
+    if byte < 0x80:
+        return byte == 33 or byte == 46 or byte == 63
+    return is_among(terminals, code_at(data, start))
 
 
 @part
@@ -107,10 +120,19 @@ def count_lines(data, offsets, terminals, short, counts):
         joined, characters = _SEED, -1  # of the paragraph so far: a hash of its lines' hashes; characters, -1 before a line
         i = begin
         while i < end:
-            stop, length, broken, value = i, 0, False, _SEED
+            stop, length, broken, value, counted = i, 0, False, _SEED, i
             while stop < end and data[stop] != _NEWLINE:
                 byte = data[stop]
-                broken |= _BREAKS[byte]
+                kind = _KINDS[byte]
+                if kind != 0:
+                    if kind == _BREAK:
+                        broken = True
+                        count[15] += byte == 0xE2 and data[stop + 1] == 0x80 and data[stop + 2] == 0xA6
+                    elif kind == _HASH:
+                        count[14] += 1
+                    elif stop >= counted and ends_with_dots(data, stop, min(stop + 3, end)):
+                        count[15] += 1
+                        counted = stop + 3
                 length += byte & 0xC0 != 0x80
                 value = (value ^ np.uint64(byte)) * _PRIME
                 stop += 1
@@ -133,7 +155,7 @@ def count_lines(data, offsets, terminals, short, counts):
                     count[5] += length
                 if lstrip(data, i, stop) < stop:
                     count[9] += 1
-                    count[10] += is_among(terminals, code_at(data, last_start(data, i, stop)))
+                    count[10] += _is_terminal(data, last_start(data, i, stop), terminals)
                     count[11] += length <= short
                     if copy:
                         count[12] += length

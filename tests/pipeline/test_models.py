@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import io
 import json
 import re
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipeline.models import CCNET_LANGUAGES, PUBLISHER, Model, ModelFile, fetch, find, locate, registry
+from pipeline.models import CCNET_LANGUAGES, GITHUB, PUBLISHER, Model, ModelFile, fetch, find, locate, registry
+from pipeline.word_lists import LDNOOBW_SHA256, combination_numbers
+from quality.resources import SignalResources
 
 CONTENT = b"a model of forty-two bytes, and not one more" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -72,7 +76,7 @@ def test_the_registry_has_the_language_ids_and_ccnets_language_models() -> None:
     assert [file.path for file in find("ccnet-en").files] == ["ccnet/en.sp.model", "ccnet/en.arpa.bin"]
     for each in registry().values():
         for file in each.files:
-            assert file.url.startswith(f"{PUBLISHER}/")
+            assert file.url.startswith((f"{PUBLISHER}/", f"{GITHUB}/", "https://dsi.ut-capitole.fr/"))
             assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
 
 
@@ -152,3 +156,46 @@ def test_the_command_fetches_and_lists(shared: Path, server: Server, tmp_path: P
     assert re.search(r"lid176-small\s+yes\s+1\s+published", table.output)
     assert isinstance(run(models, ["fetch", "nothing"]).exception, ValueError)
     assert run(models, ["fetch"]).exit_code == 2
+
+
+def test_word_lists_come_at_fixed_commits_and_are_read_as_they_are(server: Server, tmp_path: Path) -> None:
+    (stop_words,) = find("stop-words").files
+    assert re.search(r"/[0-9a-f]{40}/stopwords-all\.json$", stop_words.url) and stop_words.sha256
+    assert len(find("ldnoobw").files) == len(LDNOOBW_SHA256) == 26
+    words = b"a\nphrase of more\n"
+    checksum, folder = hashlib.sha256(words).hexdigest(), "word-lists/ldnoobw"
+    made = model(*(ModelFile(f"{address(server)}/{code}", f"{folder}/{code}.txt", checksum) for code in ("en", "de")))
+    server.content["/en"] = server.content["/de"] = words
+    fetch([made], tmp_path)
+    lists = SignalResources.load(ldnoobw=tmp_path / "word-lists" / "ldnoobw").ldnoobw
+    assert lists == {"de": ("a", "phrase of more"), "en": ("a", "phrase of more")}
+
+
+def test_the_block_list_is_unpacked_with_the_numbers_of_combinations(server: Server, shared: Path, tmp_path: Path) -> None:
+    golden = json.loads((shared / "rpv2" / "ut1.json").read_text())
+    assert combination_numbers()[("adult",)] == 0 and len(combination_numbers()) == 8191
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for category in golden["categories"]:
+            if category == "agressive":  # as published, a link to another category
+                continue
+            domains = "\n".join(d for d, of in golden["domain_to_categories"].items() if category in of)
+            info = tarfile.TarInfo(f"blacklists/{category}/domains")
+            info.size = len(domains.encode())
+            tar.addfile(info, io.BytesIO(domains.encode()))
+        link = tarfile.TarInfo("blacklists/agressive")
+        link.type, link.linkname = tarfile.SYMTYPE, "agressif"
+        tar.addfile(link)
+    server.content["/blacklists/download/blacklists.tar.gz"] = packed.getvalue()
+    (got,) = fetch([find("ut1")], tmp_path, mirror=address(server))
+    assert got.path == tmp_path / "word-lists" / "ut1.json" and locate("ut1", tmp_path) == (got.path,)
+    wanted = {}
+    for domain, of in golden["domain_to_categories"].items():
+        categories = set(of) - {"agressive"} | ({"agressive"} if "agressif" in of else set())
+        if categories:
+            wanted[domain] = combination_numbers()[tuple(sorted(categories))]
+    assert SignalResources.load(ut1=got.path).ut1 == wanted
+    got.path.unlink()
+    assert not fetch([find("ut1")], tmp_path)[0].downloaded and got.path.is_file()
+    for domain, of in golden["domain_to_categories"].items():
+        assert combination_numbers()[tuple(sorted(of))] == golden["domain_to_category_id"][domain]

@@ -30,8 +30,9 @@ def test_one_pass_gives_both_tables_aligned_with_the_documents() -> None:
     assert result.rows_in == 3
     signals, minhash = result.tables["signals"], result.tables["minhash"]
     assert signals["id"].equals(table["id"]) and minhash["id"].equals(table["id"])
-    assert minhash.schema == MINHASH and signals.column_names == ["id", *registry.registered()]
+    assert minhash.schema == MINHASH and signals.schema.equals(registry.schema(registry.select()))
     assert minhash["signature"].is_valid().to_pylist() == [True, False, False]
+    assert minhash.schema.field("signature").metadata == {b"shingle": b"13", b"seed": b"42", b"scheme": b"redpajama-v2"}
     assert result.metrics == {"unsigned_documents": 2}
     assert signals["rps_doc_word_count"].to_pylist() == [30, 0, 2]
 
@@ -42,7 +43,8 @@ def test_the_size_of_a_batch_changes_nothing(shared: Path, monkeypatch: pytest.M
     over = TextBatch.over
     monkeypatch.setattr(TextBatch, "over", lambda rows: over(rows, size=20_000))
     cut = annotate(table, registry.select(), MinHash())
-    assert all(a.combine_chunks().equals(b.combine_chunks()) for a, b in zip(whole, cut, strict=True))
+    assert whole.signals.combine_chunks().equals(cut.signals.combine_chunks())
+    assert whole.minhash.combine_chunks().equals(cut.minhash.combine_chunks())
 
 
 def test_batches_cover_every_document_once() -> None:
@@ -72,7 +74,11 @@ def test_parameters_name_what_they_do_not_know() -> None:
         AnnotateParams.model_validate({"signals": ["words"]})
     with pytest.raises(ValidationError):
         AnnotateParams.model_validate({"minhash": {"permutations": 64}})
-    assert AnnotateParams().model_dump(mode="json") == {"signals": "all", "minhash": {"shingle": 13, "seed": 42}}
+    default = AnnotateParams().model_dump(mode="json")
+    assert default["signals"] == "all" and default["mode"] == "redpajama-v2"
+    assert default["minhash"] == {"shingle": 13, "seed": 42, "scheme": "redpajama-v2"}
+    with pytest.raises(ValidationError, match="redpajama-v2"):
+        AnnotateParams.model_validate({"mode": "mended"})
     assert pickle.loads(pickle.dumps(Annotate())) == Annotate()
 
 

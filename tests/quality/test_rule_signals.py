@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.text import TextBatch
 from quality.registry import measure, registered, select
-from quality.signals.gopher import STOP_WORDS
+from quality.signals.gopher import STOP_WORDS, _ends
 from quality.signals.kernel_parts import is_space
 from quality.signals.terminal_punctuation import TERMINAL_PUNCTUATION
 from tests.quality import rules_oracle
@@ -23,9 +23,9 @@ from tests.quality import rules_oracle
 OF_RULES = [s for s in registered().values() if s.of_rules]
 PIECES = (
     "the ", "be ", "a.", "...", "…", "\n", "\n\n", "- x ", "• y\n", "lorem ipsum ", "javaScript ", "{", "[12]", "[edit]", "[",
-    "]", "[citation needed]", "[١٢]", "use cookies ", "use cooKies. ", "Privacy Policy", "\u2028", "\x0b", "\r\n", "\x85", "\x1c",
-    "x" * 1001, "é" * 1000, "good bye. ", "of and ", "#", "?\n", "!\n", '"\n', "  ", "\u3000", "۔\n", "1 2 3 4 5. ", "_", "１",
-    "a b c d. e! f?\n", "Ok then, fine.\n", "..", "İ", "漢字", "e\u0301", "a b c d e f ", "a b ", "ab c ", "\0",
+    "]", "[citation needed]", "[١٢]", "use cookies ", "use cooKies. ", "Privacy Policy", "\u2028", "\x0b", "\r\n", "\x85",
+    "\x1c", "x" * 1001, "é" * 1000, "good bye. ", "of and ", "#", "?\n", "!\n", '"\n', "  ", "\u3000", "۔\n", "1 2 3 4 5. ",
+    "_", "１", "a b c d. e! f?\n", "Ok then, fine.\n", "..", "İ", "漢字", "e\u0301", "a b c d e f ", "a b ", "ab c ", "\0",
 )  # fmt: skip
 made_up = st.lists(st.sampled_from(PIECES), max_size=120).map("".join)
 
@@ -107,3 +107,10 @@ def test_stop_words_are_those_of_the_language_and_unknown_languages_have_none() 
 def test_all_leaves_out_the_signals_of_rule_sets() -> None:
     assert OF_RULES and not {s.name for s in OF_RULES} & {s.name for s in select("all")}
     assert [s.name for s in select([], also=["c4_num_sentences"])] == ["c4_num_sentences"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(made_up | st.text(max_size=60), max_size=4))
+def test_words_end_where_the_batch_says(texts: list[str]) -> None:
+    batch = TextBatch(pa.array([text.encode("utf-8", "replace").decode() for text in texts], pa.large_string()))
+    assert _ends(batch).tolist() == batch.raw_words.ends.tolist()

@@ -27,10 +27,10 @@ _FETCHED = {"stop_words": "stop-words.json", "ldnoobw": "ldnoobw", "ut1": "ut1.j
 def _list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    from quality.registry import select
+    from quality.registry import registered
     from workflows.commands.signals import show_signals
 
-    show_signals(select())
+    show_signals(list(registered().values()))
     context.exit()
 
 
@@ -132,10 +132,17 @@ def annotate(
 @out_option
 @click.option("--shingle", default=13, show_default=True, type=click.IntRange(1), help="Words in a shingle.")
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Seed of the permutations.")
+@click.option(
+    "--scheme",
+    default="redpajama-v2",
+    show_default=True,
+    type=click.Choice(["redpajama-v2", "affine32"]),
+    help="RedPajama-V2's values, or several times faster ones; they do not compare with each other.",
+)
 @click.option("--bands", is_flag=True, help="Add RedPajama-V2's columns signature_sim1.0 to signature_sim0.7.")
 @json_option
-def minhash(source: Path, out: Path, shingle: int, seed: int, bands: bool, as_json: bool) -> None:
-    """Sign the documents in IN, a Parquet or JSONL file, with MinHash: 128 permutations with RedPajama-V2's values.
+def minhash(source: Path, out: Path, shingle: int, seed: int, scheme: str, bands: bool, as_json: bool) -> None:
+    """Sign the documents in IN, a Parquet or JSONL file, with MinHash: 128 permutations.
 
     OUT has the columns id and signature (null for documents with fewer words than a shingle).
     """
@@ -146,7 +153,7 @@ def minhash(source: Path, out: Path, shingle: int, seed: int, bands: bool, as_js
     check_outputs([source], out)
     if bands and out.suffix != ".parquet":
         raise ValueError(f"{out}: bands are binary columns; write them to a .parquet file")
-    signer = MinHash(MinHashParams(shingle=shingle, seed=seed))
+    signer = MinHash(MinHashParams.model_validate({"shingle": shingle, "seed": seed, "scheme": scheme}))
     documents = unsigned = 0
     with Sink(out) as sink:
         for batch in read_batches(source):
