@@ -41,7 +41,7 @@ class Weaver:
     kept_: np.ndarray
     notes_: list[str]
 
-    def __init__(self, scaling: Scaling = "rank", least: float = 0.05, seed: int = 0) -> None:
+    def __init__(self, scaling: Scaling = "rank", least: float = 0.1, seed: int = 0) -> None:
         if scaling not in ("rank", "standard", "none"):
             raise ValueError(f"scaling is {scaling!r}: rank, standard or none")
         if not 0 <= least < 1:
