@@ -187,7 +187,9 @@ class Label(PartitionStage):
     def __post_init__(self) -> None:
         told = narrowed(self.params, PredictParams)
         # Of the classifier's parameters, only whether there is one matters here.
-        self.params = told.model_copy(update={"distill": DistillParams()}) if told.distill is not None else told
+        self.params = (
+            told.model_copy(update={"distill": DistillParams.model_validate({})}) if told.distill is not None else told
+        )
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -18,9 +18,10 @@ from markupsafe import Markup
 
 from pipeline.corpus import Corpus
 from pipeline.storage import Storage
-from workflows.report import charts
+from workflows.report import charts, labels
 from workflows.report.diff import side_by_side
 from workflows.report.gather import CorpusFacts
+from workflows.report.labels import LabelFacts
 
 TEMPLATE = "report.html.j2"
 MOST_CHARACTERS = 2_500
@@ -56,7 +57,7 @@ def render(facts: CorpusFacts, title: str, samples: int) -> str:
         "histograms": _figure(charts.histograms(facts.histograms()), "histograms") if built else None,
         "duplicates": _table(facts.duplicates()) if built else None,
         "pair": _pair(pair) if pair else None,
-        "labels": [(task, _table(analysis), _table(counted)) for task, analysis, counted in facts.labels()] if built else [],
+        "labels": [_labels(task) for task in facts.labels()] if built else [],
         "plan": plan,
         "mixture": _figure(charts.mixture(plan), "mixture") if plan else None,
         "training": training[0] if training else None,
@@ -67,6 +68,20 @@ def render(facts: CorpusFacts, title: str, samples: int) -> str:
         "plotly": Markup(plotly.offline.get_plotlyjs()),
     }
     return template.render(told)
+
+
+def _labels(facts: LabelFacts) -> dict[str, Any]:
+    return {
+        "task": facts.task,
+        "summary": labels.summary(facts),
+        "warnings": facts.fit.get("warnings", ()),
+        "functions": _figure(labels.functions_figure(facts), f"functions-{facts.task}"),
+        "analysis": _table(facts.analysis),
+        "confidence": _figure(labels.confidence_figure(facts), f"confidence-{facts.task}"),
+        "counted": _table(facts.counted),
+        "comparison": _table(labels.comparison(facts.card)) if facts.card else None,
+        "whys": [(w.title, w.url, w.explanation, labels.shares_of(w.explanation)) for w in facts.whys],
+    }
 
 
 def _splits(facts: CorpusFacts) -> dict[str, int]:
