@@ -231,6 +231,7 @@ class Liger(LabelModel):
 
         means = faiss.Kmeans(points.shape[1], parts, niter=25, nredo=3, seed=self.seed, min_points_per_centroid=1)
         means.train(points)
+        assert means.centroids is not None
         self.centres_ = means.centroids
         part, extended = self._parts(points), self._extended(votes, points)
         joint = np.zeros((parts, votes.shape[1], self.k, self.k))  # of vote and class

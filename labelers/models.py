@@ -311,7 +311,7 @@ def labels(probabilities: np.ndarray, tie_break: str, ids: Sequence[str] | None 
         if tie_break == "true-random":
             choice[row] = rng.choice(among)
         else:
-            key = str(row) if ids is None else ids[row]
+            key = str(row) if ids is None else str(ids[row])
             choice[row] = among[xxhash.xxh3_64_intdigest(key.encode()) % len(among)]
     return choice
 

@@ -60,7 +60,9 @@ class NearestVoters:
             means = faiss.Kmeans(d, cells, niter=8, spherical=True, seed=seed, min_points_per_centroid=1)
             means.train(np.ascontiguousarray(sample))
             self._quantizer = faiss.IndexFlatIP(d)
-            self._quantizer.add(means.centroids)
+            centres = means.centroids
+            assert centres is not None
+            self._quantizer.add(centres)
             self.probes = min(_PROBES, cells)
         self._indices = [self._index(faiss, np.ascontiguousarray(support[column >= 0])) for column in votes.T]
 

@@ -31,8 +31,8 @@ def triplet_strengths(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """|a| (m,) = |E[λ_i Y]| of each function, its standard error (m,), and on how many triplets it rests (m,).
 
-    usable: (m, m) bool, pairs that may stand in a triplet. `mean` and `median` are over all triplets, of which one whose M_jk is
-    0 counts as 0, as in the published code. `weighted` averages log |a| with each triplet's precision, so that pairs that
+    usable: (m, m) bool, pairs that may stand in a triplet. `mean` and `median` are over all triplets, of which one whose M_jk
+    is 0 counts as 0, as in the published code. `weighted` averages log |a| with each triplet's precision, so that pairs that
     seldom meet, or hardly agree, count for little. Errors are by the delta method, moments of different pairs taken as
     uncorrelated, and no less than what M_ij / a_j would have if every a_j were known: near 0 the former means nothing.
     """

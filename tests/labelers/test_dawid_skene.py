@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -35,7 +37,7 @@ def test_em_never_lowers_the_posterior() -> None:
         return model.log_likelihood_
 
     path = [objective(i) for i in (1, 2, 3, 5, 8, 13)]
-    assert all(b >= a - 1e-12 for a, b in zip(path, path[1:], strict=False))
+    assert all(b >= a - 1e-12 for a, b in itertools.pairwise(path))
 
 
 def test_tables_and_balance_come_near_the_truth() -> None:
