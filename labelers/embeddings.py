@@ -128,8 +128,8 @@ class TfidfEmbedder:
         except ValueError as error:
             raise ValueError(f"no word is in {min_documents} of {len(texts)} texts: {error}") from error
         rank = min(dimension, *weights.shape)
-        components = randomized_svd(weights, rank, n_iter=5, random_state=seed)  # type: ignore[arg-type][2]
-        return cls(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, components)
+        _, _, components = randomized_svd(weights, rank, n_iter=5, random_state=seed)  # type: ignore[arg-type]
+        return cls(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, np.asarray(components))
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         if not len(texts):
