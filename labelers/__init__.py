@@ -7,24 +7,49 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labelers.analysis import analyse
+    from labelers.auto import AutoLabelModel
+    from labelers.balance import estimate_balance
+    from labelers.calibration import Isotonic, Temperature, reliability_curve
     from labelers.dawid_skene import DawidSkene
+    from labelers.dependencies import Dependency, effective_functions, find_dependencies
+    from labelers.flyingsquid import FlyingSquid
     from labelers.functions import labeling_function
+    from labelers.liger import Liger
     from labelers.majority import MajorityVote
+    from labelers.matrix_completion import MatrixCompletion
     from labelers.models import LabelModel, load_model, save_model
+    from labelers.sample import VoteSample
     from labelers.statistics import VoteStatistics
+    from labelers.synthetic import SyntheticVotes, generate
     from labelers.votes import ABSTAIN, check_votes, from_pm1, to_dense, to_pm1, to_sparse
+    from labelers.weaver import Weaver
 
 __all__ = [
     "ABSTAIN",
+    "AutoLabelModel",
     "DawidSkene",
+    "Dependency",
+    "FlyingSquid",
+    "Isotonic",
     "LabelModel",
+    "Liger",
     "MajorityVote",
+    "MatrixCompletion",
+    "SyntheticVotes",
+    "Temperature",
+    "VoteSample",
     "VoteStatistics",
+    "Weaver",
     "analyse",
     "check_votes",
+    "effective_functions",
+    "estimate_balance",
+    "find_dependencies",
     "from_pm1",
+    "generate",
     "labeling_function",
     "load_model",
+    "reliability_curve",
     "save_model",
     "to_dense",
     "to_pm1",
@@ -33,15 +58,30 @@ __all__ = [
 
 _WHERE = {
     "ABSTAIN": "votes",
+    "AutoLabelModel": "auto",
     "DawidSkene": "dawid_skene",
+    "Dependency": "dependencies",
+    "FlyingSquid": "flyingsquid",
+    "Isotonic": "calibration",
     "LabelModel": "models",
+    "Liger": "liger",
     "MajorityVote": "majority",
+    "MatrixCompletion": "matrix_completion",
+    "SyntheticVotes": "synthetic",
+    "Temperature": "calibration",
+    "VoteSample": "sample",
     "VoteStatistics": "statistics",
+    "Weaver": "weaver",
     "analyse": "analysis",
     "check_votes": "votes",
+    "effective_functions": "dependencies",
+    "estimate_balance": "balance",
+    "find_dependencies": "dependencies",
     "from_pm1": "votes",
+    "generate": "synthetic",
     "labeling_function": "functions",
     "load_model": "models",
+    "reliability_curve": "calibration",
     "save_model": "models",
     "to_dense": "votes",
     "to_pm1": "votes",

@@ -81,7 +81,9 @@ def analyse(statistics: VoteStatistics, model: LabelModel | None = None, dev: De
     nearest = twin.argmax(axis=1) if m else np.zeros(0, np.int64)
     redundancy = twin[np.arange(m), nearest] if m else np.zeros(0)
     accuracy = np.full(m, np.nan) if model is None else np.asarray(model.accuracies_, float)
+    accuracy = np.where(counts.any(axis=1), accuracy, np.nan)  # of a function that never votes, a model knows its prior only
     error = np.full(m, np.nan) if model is None else np.asarray(getattr(model, "standard_errors_", np.full(m, np.nan)), float)
+    error = np.where(np.isfinite(error) & ~np.isnan(accuracy), error, np.nan)
     voted = dev.votes if dev is not None else None
     precision = (
         None if dev is None else [r / v if v else None for r, v in zip(dev.right.tolist(), dev.votes.tolist(), strict=True)]

@@ -58,7 +58,7 @@ class Temperature:
         logs, k = np.log(np.maximum(probabilities, _TINY)), probabilities.shape[1]
 
         def loss(told: np.ndarray) -> float:
-            scaled = logs * np.exp(-told[0]) + told[1:]
+            scaled = logs * np.exp(-told[0]) + (told[1:] if self.bias else 0.0)
             scaled = scaled - scaled.max(axis=1, keepdims=True)
             likelihood = scaled[np.arange(len(gold)), gold] - np.log(np.exp(scaled).sum(axis=1))
             return float(-likelihood.sum() + 0.5 * (told**2).sum())

@@ -15,6 +15,7 @@ import numpy as np
 from labelers.statistics import VoteStatistics
 
 _COPY = 0.8
+_SAME = 0.999
 _FLOOR = 0.05
 
 
@@ -52,16 +53,20 @@ def dependence(statistics: VoteStatistics, least: float = 0.5, significance: flo
     together = association(statistics)
     off = ~np.eye(m, dtype=bool)
     if m < 4 or not n:
-        return np.where(off & (together > 0.999), 1.0, 0.0)
+        return np.where(off & (together > _SAME), 1.0, 0.0)
     correlation = correlations(statistics)
     error = 1 / np.sqrt(n)
+    same = off & (together > _SAME)
     flagged = off & (together > _COPY)  # before anything is fitted: copies must not be taken for accuracy
+    if (off & ~flagged).sum(axis=1).min() < 3:  # nor accuracy for copies, where nearly all go together
+        flagged = same
     strength = np.zeros((m, m))
     for _ in range(5):
         quality = _rank_one(correlation, off & ~flagged, 3 * error)
         explained = np.outer(quality, quality)
         strength = (correlation - explained) / np.maximum(1 - explained, _FLOOR)
-        found = off & (strength > least) & (correlation - explained > significance * error)
+        strength = np.where(same, 1.0, strength)
+        found = same | (off & (strength > least) & (correlation - explained > significance * error))
         if (found == flagged).all():
             break
         flagged = found

@@ -58,15 +58,17 @@ class FastTextClassifier:
         probabilities: np.ndarray,
         classes: Sequence[str],
         dimension: int = 16,
-        epochs: int = 5,
-        learning_rate: float = 0.3,
+        epochs: int | None = None,
+        learning_rate: float = 0.2,
         copies: int = 4,
         buckets: int = 100_000,
         seed: int = 0,
     ) -> FastTextClassifier:
-        """Train in one thread, so that the same targets give the same classifier. ValueError on texts without a word."""
-        import fasttext
+        """Train in one thread, so that the same targets give the same classifier. ValueError on texts without a word.
 
+        epochs: by default 5, and up to 25 for few documents, so that at least 20,000 lines are seen.
+        """
+        epochs = epochs or min(max(5, -(-20_000 // (copies * max(len(texts), 1)))), 25)
         copied = _copies(probabilities, copies)  # (n, k) lines of each document and class
         document, label = np.repeat(np.indices(copied.shape).reshape(2, -1), copied.ravel(), axis=1)
         order = np.random.default_rng(seed).permutation(len(document))
@@ -76,13 +78,7 @@ class FastTextClassifier:
             with path.open("w", encoding="utf-8") as file:
                 for i in order.tolist():
                     file.write(f"{LABEL}{_name(label[i])} {lines[document[i]]}\n")
-            try:
-                trained: Any = fasttext.train_supervised(
-                    str(path), dim=dimension, epoch=epochs, lr=learning_rate, wordNgrams=2, minCount=2, bucket=buckets,
-                    thread=1, verbose=0,
-                )  # fmt: skip
-            except (ValueError, RuntimeError) as error:
-                raise ValueError(f"fastText finds nothing to learn in {len(texts)} texts: {error}") from error
+            trained = _trained(path, learning_rate, dim=dimension, epoch=epochs, bucket=buckets)
             trained.save_model(str(model))
             return cls(model.read_bytes(), classes)
 
@@ -154,6 +150,23 @@ def compare(
         if probabilities is not first and len(first):
             told[name]["agreement"] = float((chosen == first.argmax(axis=1)).mean())
     return told
+
+
+def _trained(path: Path, learning_rate: float, **options: Any) -> Any:
+    """A fastText classifier of a training file. Where a learning rate makes it diverge, half of it is tried, a few times."""
+    import fasttext
+
+    for _ in range(5):
+        try:
+            return fasttext.train_supervised(
+                str(path), lr=learning_rate, wordNgrams=2, minCount=2, thread=1, verbose=0, **options
+            )
+        except (ValueError, RuntimeError) as error:
+            failure = error
+            if "NaN" not in str(error):
+                break
+            learning_rate /= 2
+    raise ValueError(f"fastText finds nothing to learn in {path.name}: {failure}")
 
 
 def _copies(probabilities: np.ndarray, copies: int) -> np.ndarray:

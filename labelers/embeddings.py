@@ -128,13 +128,14 @@ class TfidfEmbedder:
         except ValueError as error:
             raise ValueError(f"no word is in {min_documents} of {len(texts)} texts: {error}") from error
         rank = min(dimension, *weights.shape)
-        components = randomized_svd(weights, rank, n_iter=5, random_state=seed)[2]
-        return cls(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, components)
+        _, _, components = randomized_svd(weights, rank, n_iter=5, random_state=seed)  # type: ignore[arg-type]
+        return cls(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, np.asarray(components))
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         if not len(texts):
             return np.empty((0, self.dimension), np.float32)
-        return unit(np.asarray(self._vectorizer.transform(texts) @ self._components.T, np.float32))
+        weights: Any = self._vectorizer.transform(texts)
+        return unit(np.asarray(weights @ self._components.T, np.float32))
 
     def files(self) -> dict[str, bytes]:
         told = {"vocabulary": self._vocabulary}

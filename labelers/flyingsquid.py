@@ -125,10 +125,12 @@ class FlyingSquid(LabelModel):
         coverage = shares.sum(axis=1)
         depends = self._dependencies(statistics)
         moments, errors = agreement_moments(statistics)
-        independent = ~np.eye(m, dtype=bool) & ~(depends > 0)
-        strength, error, rests = triplet_strengths(moments, errors, self.method, independent)
+        usable = ~np.eye(m, dtype=bool) & ~(depends > 0)
+        if self.clip:  # a pair that never meets is no evidence; the published code takes it for one of no agreement
+            usable &= statistics.pair_overlaps() > 0
+        strength, error, rests = triplet_strengths(moments, errors, self.method, usable)
         if self.signs:
-            strength = strength * recover_signs(np.where(independent, moments, 0), errors)
+            strength = strength * recover_signs(np.where(usable, moments, 0), errors)
         if self.clip:
             strength = np.clip(strength, -coverage / (k - 1 if k > 2 else 1), coverage)
         self.joint_accuracies_ = ((k - 1) * strength + coverage) / k
@@ -147,7 +149,7 @@ class FlyingSquid(LabelModel):
         self.class_balance_ = balance
         self.tables_ = two_sided_tables(shares, np.nan_to_num(accuracy, nan=1 / k) * coverage, balance, self.clip)
         if self.one_sided:
-            self._one_sided_tables(statistics, independent, shares)
+            self._one_sided_tables(statistics, usable, shares)
         self.accuracies_ = np.where(coverage > 0, precision(self.tables_, balance), np.nan)
         self.weights_ = np.log(self.tables_) * vote_shares(depends)[:, None, None]
         self.log_prior_ = np.log(balance)
@@ -187,7 +189,7 @@ class FlyingSquid(LabelModel):
         cast = counts.sum(axis=1)
         return (cast > 0) & (counts.max(axis=1) >= (1 - _SIDES) * cast)
 
-    def _one_sided_tables(self, statistics: VoteStatistics, independent: np.ndarray, shares: np.ndarray) -> None:
+    def _one_sided_tables(self, statistics: VoteStatistics, usable: np.ndarray, shares: np.ndarray) -> None:
         """Replace the tables of one-sided functions: their votes' covariances with the others' tell how much more often they
         fire on their class, at any class balance."""
         sided, balance = self._sided(statistics), self.class_balance_
@@ -196,14 +198,15 @@ class FlyingSquid(LabelModel):
             if not len(chosen):
                 continue
             covariance, errors = class_covariances(statistics, c)
-            strength, error, rests = triplet_strengths(covariance, errors, self.method, independent)
-            signs = recover_signs(np.where(independent, covariance, 0), errors) if self.signs else np.ones(len(strength))
+            strength, error, rests = triplet_strengths(covariance, errors, self.method, usable)
+            if self.signs:
+                strength = strength * recover_signs(np.where(usable, covariance, 0), errors)
             spread = np.sqrt(balance[c] * (1 - balance[c]))
             for i in chosen:
                 share = shares[i, c]
                 lift = self.accuracy / (1 - self.accuracy) * (self.k - 1)
                 usual = lift * balance[c] / (lift * balance[c] + 1 - balance[c])  # precision of a typical function
-                right = signs[i] * strength[i] * spread / share + balance[c]  # P(Y = c | λ = c), its gap told otherwise
+                right = strength[i] * spread / share + balance[c]  # P(Y = c | λ = c), its gap told otherwise
                 if self.strength:
                     prior = usual * (1 - usual) / self.strength
                     trust = prior / (prior + (error[i] * spread / share) ** 2) if rests[i] and np.isfinite(error[i]) else 0.0

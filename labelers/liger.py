@@ -1,4 +1,4 @@
-"""Liger (Chen et al. 2022, arXiv 2203.13270): votes extended to near documents, and accuracies that vary over embedding space."""
+"""Liger (Chen et al. 2022, arXiv 2203.13270): votes extended to near documents, accuracies that vary over embedding space."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ _SHARE = 0.5  # of what a function is above chance: what votes that it takes ove
 
 class Liger(LabelModel):
     """A labelling function that abstains on a document takes the vote of the nearest document on which it votes, if that one is
-    near enough; then a label model is fitted, per part of embedding space.
+    near enough. What votes mean is learned from the votes as they were: extended ones depend on one another, and on where a
+    document lies, which a model of them takes for the class. (The paper refits; where functions often abstain, that is worse.)
 
-    base: the label model of the extended votes, by name; where `auto` cannot model the
-    votes and counts them, nothing is extended without `radius` or `dev`. radius: least cosine similarity at which a vote is taken over, one
-    number or one per function. Without it, each function's is chosen: on `dev` labels if `fit` gets them, else by how often
-    the taken-over votes agree with what the other functions say of those documents. parts: k-means cells, each with its own
-    weights; a function's weights in a part are shrunk to the global ones, as if `strength` votes had shown those.
-    search: `exact`, `approximate` or `auto` (see `NearestVoters`). support: most documents with votes that are kept per
-    function; they are part of the fitted model, so that new documents are labelled the same way.
+    base: the label model of the votes, by name; where `auto` cannot model them and counts them, nothing is extended without
+    `radius` or `dev`. radius: least cosine similarity at which a vote is taken over, one number or one per function. Without
+    it, each function's is chosen: on `dev` labels if `fit` gets them, else by how often the votes that it takes over agree with
+    what the other functions say of those documents. parts: k-means cells, each with its own weights and class balance, shrunk
+    to the global ones as if `strength` votes had shown those. search: `exact`, `approximate` or `auto` (see `NearestVoters`).
+    support: most documents with votes that are kept per function; they are part of the fitted model, so that new documents
+    are labelled the same way.
 
     After fit: `radius_` (m,), `support_` (s, d) float16 and `support_votes_` (s, m), `centres_` (parts, d).
     """
@@ -38,7 +39,6 @@ class Liger(LabelModel):
     name = "liger"
     parameters = ("k", "seed", "base", "radius", "parts", "strength", "search", "support")
     radius_: np.ndarray
-    parts_: int
     support_: np.ndarray
     support_votes_: np.ndarray
     centres_: np.ndarray
@@ -51,8 +51,8 @@ class Liger(LabelModel):
         seed: int = 0,
         base: str = "auto",
         radius: float | Sequence[float] | np.ndarray | None = None,
-        parts: int = 1,
-        strength: float = 200.0,
+        parts: int = 4,
+        strength: float = 50.0,
         search: Search = "auto",
         support: int = 100_000,
     ) -> None:
@@ -84,7 +84,7 @@ class Liger(LabelModel):
         """
         if isinstance(votes, VoteStatistics):
             raise ValueError("liger extends votes by embeddings: fit it on the votes themselves, not on their statistics")
-        balance = check_balance(class_balance, self.k)
+        check_balance(class_balance, self.k)
         dense = to_dense(check_votes(votes, self.k, functions))
         n, m = dense.shape
         if not n or not m:
@@ -95,25 +95,18 @@ class Liger(LabelModel):
         self.functions, self.classes = names, told
         self._keep_support(dense, points)
         plain = model_class(self.base)(self.k, self.seed).fit(dense, class_balance, functions=names, classes=told)
-        counted = getattr(plain, "chosen_", "") == "majority"
-        if counted and self.radius is None and dev is None:  # nothing could judge a radius, and near votes are not independent
+        for name in ("class_balance_", "accuracies_", "log_prior_", "weights_"):
+            setattr(self, name, getattr(plain, name))
+        self.notes_ = list(plain.notes_)
+        if getattr(plain, "chosen_", "") == "majority" and self.radius is None and dev is None:
             self.radius_ = np.full(m, np.inf)
+            self.notes_.append("votes were not extended: no model of the votes could judge how far")
         else:
             self.radius_ = self._radii(dense, points, plain, dev)
-        extended = self._extended(dense, points)
-        self.parts_ = 1 if counted else self.parts
-        model = plain
-        if not counted:
-            model = model_class(self.base)(self.k, self.seed)
-            model.fit(extended, class_balance, functions=names, classes=told)
-        for name in ("class_balance_", "accuracies_", "log_prior_", "weights_", "notes_"):
-            setattr(self, name, getattr(model, name))
-        if counted and np.isinf(self.radius_).all():
-            self.notes_.append("votes were not extended: no model of the votes could judge how far")
         unsupported = [f for f, v in zip(names, self.support_votes_.T, strict=True) if (v < 0).all()]
         if unsupported:
             self.notes_.append(f"{', '.join(unsupported)} cannot be extended: no document has their vote")
-        self._fit_parts(extended, points, balance)
+        self._fit_parts(dense, points)
         return self
 
     def partial_fit(self, *_: Any, **__: Any) -> Self:
@@ -226,9 +219,10 @@ class Liger(LabelModel):
             radius[i] = _least_similarity(similarity[usable], said, chance, max(float(reliable), chance))
         return radius
 
-    def _fit_parts(self, extended: np.ndarray, points: np.ndarray, balance: np.ndarray | None) -> None:
-        """Weights per part, shrunk to the global ones function by function."""
-        parts = min(self.parts_, len(points))
+    def _fit_parts(self, votes: np.ndarray, points: np.ndarray) -> None:
+        """Weights per part: what a vote means there, P(Y | λ_i = c) over P(Y), in the place of what it means everywhere, both
+        as the global model sees the extended votes; shrunk to the latter by `strength` votes, and the balance likewise."""
+        parts = min(self.parts, len(points)) if np.isfinite(self.radius_).any() else 1
         if parts == 1:
             self.centres_ = np.zeros((1, points.shape[1]), np.float32)
             self.part_weights_, self.part_log_prior_ = self.weights_[None], self.log_prior_[None]
@@ -237,23 +231,26 @@ class Liger(LabelModel):
 
         means = faiss.Kmeans(points.shape[1], parts, niter=25, nredo=3, seed=self.seed, min_points_per_centroid=1)
         means.train(points)
+        assert means.centroids is not None
         self.centres_ = means.centroids
-        part = self._parts(points)
-        weights, priors = [], []
+        part, extended = self._parts(points), self._extended(votes, points)
+        joint = np.zeros((parts, votes.shape[1], self.k, self.k))  # of vote and class
+        documents = np.zeros((parts, self.k))
         for p in range(parts):
             rows = extended[part == p]
-            if not len(rows):
-                weights.append(self.weights_)
-                priors.append(self.log_prior_)
-                continue
-            local = model_class(self.base)(self.k, self.seed)
-            local.fit(rows, balance, functions=self.functions, classes=self.classes)
-            cast = (rows >= 0).sum(axis=0)
-            trust = (cast / (cast + self.strength) if self.strength else np.ones(len(cast)))[:, None, None]
-            weights.append(trust * local.weights_ + (1 - trust) * self.weights_)
-            share = len(rows) / (len(rows) + self.strength)
-            priors.append(share * local.log_prior_ + (1 - share) * self.log_prior_)
-        self.part_weights_, self.part_log_prior_ = np.stack(weights), np.stack(priors)
+            belief = posterior(rows, self.log_prior_, self.weights_)
+            documents[p] = belief.sum(axis=0)
+            for c in range(self.k):
+                joint[p, :, c] = (rows == c).T.astype(np.float64) @ belief
+        strength = max(self.strength, 1e-9)
+        balance = documents.sum(axis=0) / documents.sum()
+        everywhere = (joint.sum(axis=0) + balance) / (joint.sum(axis=(0, 3)) + 1)[..., None]
+        here = (joint + strength * everywhere) / (joint.sum(axis=3) + strength)[..., None]
+        local = (documents + strength * balance) / (documents.sum(axis=1, keepdims=True) + strength)
+        lift = np.log(local / balance)
+        self.part_weights_ = np.repeat(self.weights_[None], parts, axis=0)
+        self.part_weights_[:, :, 1:] += np.log(here / everywhere) - lift[:, None, None]
+        self.part_log_prior_ = self.log_prior_ + lift
 
     def _parts(self, points: np.ndarray) -> np.ndarray:
         if len(self.centres_) == 1:

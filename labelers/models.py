@@ -27,6 +27,8 @@ MODELS = {
 }
 """Label models of votes alone: name to `module:class`, imported when one is used."""
 
+_WITH_EMBEDDINGS = {"liger": "labelers.liger:Liger"}
+
 TieBreak = Literal["abstain", "random", "true-random"]
 
 _SAME = 1e-9
@@ -234,7 +236,11 @@ def model_class(name: str) -> type[LabelModel]:
     """A label model's class. ValueError, with the names there are, on an unknown one."""
     if name not in MODELS:
         raise ValueError(f"there is no label model {name}; there are: {', '.join(MODELS)}")
-    module, attribute = MODELS[name].split(":")
+    return _load(MODELS[name])
+
+
+def _load(where: str) -> type[LabelModel]:
+    module, attribute = where.split(":")
     return getattr(importlib.import_module(module), attribute)
 
 
@@ -261,13 +267,14 @@ def load_model(content: bytes, where: str = "the label model") -> LabelModel:
         if content.startswith(_JSON):
             state = json.loads(content)
         else:
-            from safetensors import safe_open  # noqa: F401
             from safetensors.numpy import load
 
             header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
             state = json.loads(header["__metadata__"]["menagerie"]) | load(content)
         state = {name: _untold(value) for name, value in state.items()}
-        return model_class(state.pop("model")).from_state(state)
+        name = state.pop("model")
+        kind = _load(_WITH_EMBEDDINGS[name]) if name in _WITH_EMBEDDINGS else model_class(name)
+        return kind.from_state(state)
     except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, OverflowError, MemoryError) as error:
         raise ValueError(f"{where} is no file of a label model: {type(error).__name__}: {error}") from error
 
@@ -304,7 +311,7 @@ def labels(probabilities: np.ndarray, tie_break: str, ids: Sequence[str] | None 
         if tie_break == "true-random":
             choice[row] = rng.choice(among)
         else:
-            key = str(row) if ids is None else ids[row]
+            key = str(row) if ids is None else str(ids[row])
             choice[row] = among[xxhash.xxh3_64_intdigest(key.encode()) % len(among)]
     return choice
 

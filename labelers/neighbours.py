@@ -11,7 +11,7 @@ Search = Literal["auto", "exact", "approximate"]
 
 _EXACT = 2e10  # products of support points and queries of one function above which search is approximate
 _BLOCK = 1 << 16
-_PROBES = 4
+_PROBES = 8
 
 
 def unit_rows(embeddings: Any, n: int, what: str, d: int | None = None) -> np.ndarray:
@@ -40,7 +40,7 @@ class NearestVoters:
     """An index per labelling function over the documents on which it votes.
 
     support: (s, d) float32 unit rows. votes: (s, m) int8. Cosine similarity is the inner product. `approximate` looks into the
-    nearest 4 of the cells of an inverted file (faiss IndexIVFFlat) that all functions share; `auto` does so only for sizes at
+    nearest 8 of the cells of an inverted file (faiss IndexIVFFlat) that all functions share; `auto` does so only for sizes at
     which the exact search would take minutes.
     """
 
@@ -60,7 +60,9 @@ class NearestVoters:
             means = faiss.Kmeans(d, cells, niter=8, spherical=True, seed=seed, min_points_per_centroid=1)
             means.train(np.ascontiguousarray(sample))
             self._quantizer = faiss.IndexFlatIP(d)
-            self._quantizer.add(means.centroids)
+            centres = means.centroids
+            assert centres is not None
+            self._quantizer.add(centres)
             self.probes = min(_PROBES, cells)
         self._indices = [self._index(faiss, np.ascontiguousarray(support[column >= 0])) for column in votes.T]
 

@@ -22,6 +22,8 @@ from pipeline.stage import Params, PartitionStage, StageResult
 from pipeline.tables import labels_schema
 
 MOST_CLASSES = 127  # votes are int8
+LIGER = "liger"
+"""The label model that needs embeddings beside votes."""
 
 P = TypeVar("P", bound="TaskParams")
 TaskName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -63,13 +65,21 @@ class VoteParams(TaskParams):
         return self
 
 
-class FitParams(TaskParams):
+class ExtendParams(TaskParams):
+    """Whether votes are extended to near documents."""
+
+    embeddings: str | None = Field(
+        None, description="For the label model `liger`: the name of the embeddings that say which documents are near."
+    )
+
+
+class FitParams(ExtendParams):
     """Which label model is fitted, and what is known beforehand."""
 
     model: str = Field(
         "auto",
         description="Label model: `auto` (looks at the votes and chooses), `majority`, `dawid-skene`, `flyingsquid`, "
-        "`matrix-completion`.",
+        "`matrix-completion`, or `liger` (extends votes to near documents, by `embeddings`).",
     )
     options: dict[str, Any] = Field({}, description="Further parameters of the label model, such as `seed`.")
     class_balance: dict[str, float] | None = Field(
@@ -83,7 +93,9 @@ class FitParams(TaskParams):
 
     @model_validator(mode="after")
     def _known(self) -> FitParams:
-        takes = inspect.signature(model_class(self.model).__init__).parameters
+        if (self.model == LIGER) != (self.embeddings is not None):
+            raise ValueError("model liger and embeddings go together: give both, or neither")
+        takes = inspect.signature(self._class().__init__).parameters
         for name in self.options:
             if name not in takes or name in ("self", "k"):
                 there = ", ".join(n for n in takes if n not in ("self", "k"))
@@ -101,7 +113,14 @@ class FitParams(TaskParams):
 
     def new_model(self) -> LabelModel:
         """The label model, not fitted yet."""
-        return model_class(self.model)(k=len(self.classes), **self.options)
+        return self._class()(k=len(self.classes), **self.options)
+
+    def _class(self) -> type[LabelModel]:
+        if self.model == LIGER:
+            from labelers.liger import Liger
+
+            return Liger
+        return model_class(self.model)
 
 
 class DistillParams(Params):
@@ -119,7 +138,7 @@ class DistillParams(Params):
     options: dict[str, Any] = Field({}, description="Further parameters of the classifier, such as `epochs` or `seed`.")
 
 
-class PredictParams(TaskParams):
+class PredictParams(ExtendParams):
     """How probabilities become labels."""
 
     tie_break: Literal["abstain", "random"] = Field(
@@ -187,7 +206,9 @@ class Label(PartitionStage):
     def __post_init__(self) -> None:
         told = narrowed(self.params, PredictParams)
         # Of the classifier's parameters, only whether there is one matters here.
-        self.params = told.model_copy(update={"distill": DistillParams()}) if told.distill is not None else told
+        self.params = (
+            told.model_copy(update={"distill": DistillParams.model_validate({})}) if told.distill is not None else told
+        )
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from labelers import text_sample
 from labelers.dev import DevSet
@@ -22,7 +23,7 @@ from labelers.distill import (
     load_distilled,
     noise_aware_targets,
 )
-from labelers.stages import FitParams, PredictParams, count_labels, narrowed, probability_table
+from labelers.stages import PredictParams, count_labels, narrowed, probability_table
 from pipeline.stage import GlobalResult, GlobalStage, PartitionStage, StageResult
 
 HELD_OUT = 0.1
@@ -33,7 +34,7 @@ _DEV, _TRAIN = 1, 0
 class DistillTaskParams(PredictParams):
     """What the two stages depend on."""
 
-    dev: str | None = FitParams.model_fields["dev"]
+    dev: str | None = Field(None, description="As in `FitParams`.")
 
 
 @dataclass

@@ -57,14 +57,14 @@ class VoteSummary:
         flat = pa.array(np.ascontiguousarray(self.dev_votes).ravel(), pa.int8())
         dev = pa.table({"gold": pa.array(self.dev_gold, pa.int16()), "votes": pa.FixedSizeListArray.from_arrays(flat, m)})
         parts = {"statistics": self.statistics.to_table(), "sample": self.sample.to_table(), "dev": dev}
-        return pa.table([list(parts), [_encode(t) for t in parts.values()]], schema=SUMMARY)
+        return pa.table([list(parts), [encode(t) for t in parts.values()]], schema=SUMMARY)
 
     @classmethod
     def from_table(cls, table: pa.Table, classes: Sequence[str]) -> VoteSummary:
         """What a table holds, or several concatenated ones together."""
         parts: dict[str, list[pa.Table]] = {"statistics": [], "sample": [], "dev": []}
         for row in table.to_pylist():
-            parts[row["part"]].append(_decode(row["content"]))
+            parts[row["part"]].append(decode(row["content"]))
         dev = pa.concat_tables(parts["dev"])
         column = dev["votes"].combine_chunks()
         return cls(
@@ -94,8 +94,11 @@ def fit_summary(summary: VoteSummary, params: FitParams) -> Fitted:
     return judge(params.new_model().fit(summary.statistics, params.balance(), sample=summary.sample.votes), summary)
 
 
-def judge(model: LabelModel, summary: VoteSummary) -> Fitted:
-    """What there is to say of a fitted model and the votes of a summary. ValueError if they are of other functions."""
+def judge(model: LabelModel, summary: VoteSummary, dev: np.ndarray | None = None) -> Fitted:
+    """What there is to say of a fitted model and the votes of a summary. ValueError if they are of other functions.
+
+    dev: the model's probabilities (d, k) on the dev set, if it needs more than votes for them.
+    """
     from labelers.dependencies import effective_functions
 
     statistics = summary.statistics
@@ -114,12 +117,14 @@ def judge(model: LabelModel, summary: VoteSummary) -> Fitted:
         "warnings": [note for note in advice(statistics, model) if note != reason],
     }
     if len(summary.dev_gold):
-        metrics["dev"] = {"documents": len(summary.dev_gold), **_score(model, summary)}
+        metrics["dev"] = {
+            "documents": len(summary.dev_gold),
+            **_score(model.predict_proba(summary.dev_votes) if dev is None else dev, summary),
+        }
     return Fitted(model, analyse(statistics, model, summary.dev_counts), metrics)
 
 
-def _score(model: LabelModel, summary: VoteSummary) -> dict[str, float]:
-    probabilities = model.predict_proba(summary.dev_votes)
+def _score(probabilities: np.ndarray, summary: VoteSummary) -> dict[str, float]:
     chosen = np.where((summary.dev_votes >= 0).any(axis=1), probabilities.argmax(axis=1), -1)
     return measure(probabilities, chosen, summary.dev_gold, ("accuracy", "macro_f1", "coverage", "log_loss"))
 
@@ -162,13 +167,15 @@ class FitLabels(GlobalStage):
         return GlobalResult({"analysis.parquet": fitted.analysis, "model.json": save_model(fitted.model)}, fitted.metrics)
 
 
-def _encode(table: pa.Table) -> bytes:
+def encode(table: pa.Table) -> bytes:
+    """A table as an Arrow stream."""
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table.combine_chunks())
     return sink.getvalue()
 
 
-def _decode(content: bytes) -> pa.Table:
+def decode(content: bytes) -> pa.Table:
+    """What `encode` gave."""
     with pa.ipc.open_stream(content) as stream:
         return stream.read_all()

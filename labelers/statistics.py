@@ -102,6 +102,9 @@ class VoteStatistics:
         """Count a block of rows in place. Each (function, class) is a plane of bits, so that a pair's count is the number of
         bits that two planes share: exact integers, and many times faster than a product of matrices."""
         n, (m, k) = len(block), (len(self.functions), len(self.classes))
+        if not n or not m:
+            self.documents += n
+            return
         columns = np.ascontiguousarray(block.T)
         tally = np.zeros((k, n), np.uint8 if m < 256 else np.uint16)
         planes = np.zeros((m * k, -(-n // 64) * 8), np.uint8)

@@ -27,24 +27,24 @@ def agreement_moments(statistics: VoteStatistics) -> tuple[np.ndarray, np.ndarra
 
 
 def triplet_strengths(
-    moments: np.ndarray, errors: np.ndarray, method: Method, independent: np.ndarray
+    moments: np.ndarray, errors: np.ndarray, method: Method, usable: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """|a| (m,) = |E[λ_i Y]|, its standard error (m,), and how many triplets it rests on (m,).
+    """|a| (m,) = |E[λ_i Y]| of each function, its standard error (m,), and on how many triplets it rests (m,).
 
-    independent: (m, m) bool, pairs that may stand in a triplet. A triplet whose M_jk is 0 counts as 0 for `mean` and `median`
-    (as the peer's does); `weighted` averages log |a| with each triplet's precision, so that pairs that seldom meet, or hardly
-    agree, count for little. The error is by the delta method, moments of different pairs taken as uncorrelated.
+    usable: (m, m) bool, pairs that may stand in a triplet. `mean` and `median` are over all triplets, of which one whose M_jk
+    is 0 counts as 0, as in the published code. `weighted` averages log |a| with each triplet's precision, so that pairs that
+    seldom meet, or hardly agree, count for little. Errors are by the delta method, moments of different pairs taken as
+    uncorrelated, and no less than what M_ij / a_j would have if every a_j were known: near 0 the former means nothing.
     """
     m = len(moments)
     size = np.abs(moments)
-    relative = np.divide(errors, size, out=np.full_like(size, np.inf), where=size > 0)
-    variance = relative**2
+    relative = np.divide(errors, size, out=np.full_like(size, np.inf), where=size > 0) ** 2
     strength, error, rests = np.zeros(m), np.full(m, np.inf), np.zeros(m, int)
     for i in range(m):
-        others = np.flatnonzero(independent[i])
+        others = np.flatnonzero(usable[i])
         rows, columns = np.triu_indices(len(others), 1)
         j, h = others[rows], others[columns]
-        kept = independent[j, h]
+        kept = usable[j, h]
         j, h = j[kept], h[kept]
         rests[i] = len(j)
         if not len(j):
@@ -52,25 +52,23 @@ def triplet_strengths(
         product = size[i, j] * size[i, h]
         squares = np.divide(product, size[j, h], out=np.zeros_like(product), where=size[j, h] > 0)
         if method == "weighted":
-            weight = 1 / (variance[i, j] + variance[i, h] + variance[j, h])
-            usable = (weight > 0) & (squares > 0)
-            if not usable.any():
+            weight = np.where(squares > 0, 1 / (relative[i, j] + relative[i, h] + relative[j, h]), 0)
+            rests[i] = (weight > 0).sum()
+            if not rests[i]:
                 continue
-            weight = np.where(usable, weight, 0) / weight[usable].sum()
-            logs = np.log(squares, out=np.zeros_like(squares), where=usable)
-            rests[i] = usable.sum()
-            strength[i] = np.exp(0.5 * (weight @ logs))
+            weight /= weight.sum()
+            strength[i] = np.exp(0.5 * (weight @ np.log(squares, out=np.zeros_like(squares), where=squares > 0)))
         else:
             roots = np.sqrt(squares)
             strength[i] = roots.mean() if method == "mean" else np.median(roots)
             weight = np.full(len(j), 1 / len(j))
-        own = np.zeros(m)
-        np.add.at(own, j, weight)
-        np.add.at(own, h, weight)
+        own = np.bincount(np.concatenate([j, h]), np.concatenate([weight, weight]), m)
         used, pairs = own > 0, weight > 0
-        parts = own[used] ** 2 @ variance[i][used] + weight[pairs] ** 2 @ variance[j, h][pairs]
+        parts = own[used] ** 2 @ relative[i][used] + weight[pairs] ** 2 @ relative[j, h][pairs]
         error[i] = strength[i] * 0.5 * np.sqrt(parts) if np.isfinite(parts) else np.inf
-    return strength, error, rests
+    known = np.divide(1.0, errors**2, out=np.zeros((m, m)), where=usable & (errors > 0)) @ strength**2
+    least = np.divide(1.0, np.sqrt(known), out=np.full(m, np.inf), where=known > 0)
+    return strength, np.maximum(error, least), rests
 
 
 def recover_signs(moments: np.ndarray, errors: np.ndarray, doubt: float = 5.0) -> np.ndarray:

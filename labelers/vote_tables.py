@@ -49,7 +49,7 @@ def one_sided_table(share: float, gap: float, c: int, balance: np.ndarray) -> np
     """P(vote | Y), (k + 1, k), of a function that votes only for class c. share: P(λ = c). gap: P(λ = c | Y = c) less
     P(λ = c | Y ≠ c)."""
     k = len(balance)
-    gap = float(np.clip(gap, -share / balance[c], share / (1 - balance[c])))
+    gap = float(np.clip(gap, -share / (1 - balance[c]), share / balance[c]))  # P(λ = c | Y) is from 0
     table = np.zeros((k + 1, k))
     table[c + 1] = share - balance[c] * gap
     table[c + 1, c] = share + (1 - balance[c]) * gap

@@ -65,12 +65,11 @@ def check_votes(votes: Any, k: int, functions: Sequence[str] | None = None, m: i
 def _check_sparse(votes: Any, k: int, functions: Sequence[str] | None, m: int | None) -> csr_array:
     from scipy.sparse import csr_array
 
-    stored = csr_array(votes)
+    stored: Any = csr_array(votes)
     if m is not None and stored.shape[1] != m:
         raise ValueError(f"votes have shape {stored.shape}, expected (documents, {m})")
     wrong = np.flatnonzero(~np.isin(stored.data, np.arange(k + 1)))
     if wrong.size:
-        assert stored.indptr is not None and stored.indices is not None and stored.data is not None
         row = int(np.searchsorted(stored.indptr, wrong[0], side="right")) - 1
         column = int(stored.indices[wrong[0]])
         raise ValueError(

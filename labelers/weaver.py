@@ -21,9 +21,9 @@ class Weaver:
     """P(Y = 1 | scores) of (n, m) continuous scores or 0/1 judges of different scales, from unlabelled scores alone.
 
     For scores that are independent given a binary class, centred covariances are a product, Cov(s_i, s_j) = b_i·b_j with
-    b_i = sd(Y)·(E[s_i | 1] - E[s_i | 0]), so that triplets give b with no threshold; the classes' means follow from the balance,
-    and Fisher's linear discriminant weighs the scores by the precision that is left within the classes. (Weaver itself binarises,
-    or uses uncentred moments, which favour scores with a large mean.)
+    b_i = sd(Y)·(E[s_i | 1] - E[s_i | 0]), so that triplets give b with no threshold; the classes' means follow from the
+    balance, and Fisher's linear discriminant weighs the scores by the precision that is left within the classes. (Weaver itself
+    binarises, or uses uncentred moments, which favour scores with a large mean.)
 
     scaling: `rank` maps each score to a normal quantile of its rank, which any monotone scale survives; `standard` divides by
     the standard deviation of what lies between the 1st and 99th percentile; `none` leaves it. Missing (NaN) scores count as
@@ -41,7 +41,7 @@ class Weaver:
     kept_: np.ndarray
     notes_: list[str]
 
-    def __init__(self, scaling: Scaling = "rank", least: float = 0.05, seed: int = 0) -> None:
+    def __init__(self, scaling: Scaling = "rank", least: float = 0.1, seed: int = 0) -> None:
         if scaling not in ("rank", "standard", "none"):
             raise ValueError(f"scaling is {scaling!r}: rank, standard or none")
         if not 0 <= least < 1:
@@ -69,7 +69,7 @@ class Weaver:
         if len(self.functions) != m:
             raise ValueError(f"{len(self.functions)} names are given for {m} scores")
         self.notes_ = []
-        empty = np.isnan(scores).all(axis=0)
+        empty = np.asarray(np.isnan(scores).all(axis=0))
         self._learn_scales(scores, empty)
         scaled = self._scaled(scores)
         deviation = scaled.std(axis=0)

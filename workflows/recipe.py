@@ -10,10 +10,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from labelers.stages import Label, LabelParams, Vote
-from labelers.stages_distill import Classify, Distill
+from labelers.label_stages import label_stages
+from labelers.stages import LabelParams
 from labelers.stages_embed import EmbedParams, embed_stages
-from labelers.stages_fit import FitLabels
 from pipeline.deduplicate import Cluster, Deduplicate, DeduplicateParams
 from pipeline.ingest import Ingest, IngestParams
 from pipeline.ingest_redpajama import IngestRedPajama, IngestRedPajamaParams
@@ -147,9 +146,7 @@ class Recipe(Params):
         for each in self.embeddings:
             stages += embed_stages(each) if each.task is None else []
         for task in self.label:
-            stages += [Vote(task), FitLabels(task), Label(task)]
-            if task.distill:
-                stages += [Distill(task), Classify(task)]
+            stages += label_stages(task)
             for each in self.embeddings:
                 stages += embed_stages(each) if each.task == task.task else []
         if self.mix:

@@ -84,5 +84,5 @@ def test_accuracy_is_that_of_snorkels_majority_vote(shared: Path, name: str) -> 
 
 
 def test_an_unknown_model_is_told_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="no label model best; there are: .*majority"):
+    with pytest.raises(ValueError, match=r"no label model best; there are: .*majority"):
         model_class("best")

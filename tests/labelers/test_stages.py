@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import itertools
+import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from labelers.dev import DevSet
+from labelers.label_stages import label_stages
 from labelers.stages import Label, LabelParams, Vote
+from labelers.stages_distill import tell
+from labelers.stages_embed import Embed, EmbedParams, FitEmbedder, embed_stages
 from labelers.stages_fit import FitLabels
-from pipeline.tables import labels_schema, votes_schema
+from pipeline.stage import GlobalStage, PartitionStage
+from pipeline.tables import embeddings_schema, labels_schema, votes_schema
+from tests.labelers.judge_server import judge_server
 
 N = 60
 IDS = pa.array([f"d/{i}" for i in range(N)], pa.string())
@@ -135,3 +145,184 @@ def test_votes_of_other_functions_need_a_new_fit(tmp_path: Path) -> None:
 def test_a_wrong_task_is_found_when_the_recipe_is_read(fields: dict, told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         LabelParams.model_validate(TOLD | fields)
+
+
+WORDS = {"good": "quark lepton boson photon field energy", "bad": "cheap pills buy now offer click"}
+
+
+def corpus(n: int = 240, seed: int = 0) -> tuple[dict[str, pa.Table], np.ndarray]:
+    """Documents of good or bad words; length tells which, mostly; a third has no length. And which they are."""
+    rng = np.random.default_rng(seed)
+    gold = rng.integers(0, 2, n)
+    texts = [" ".join(rng.choice(WORDS[("bad", "good")[g]].split(), 12)) for g in gold.tolist()]
+    words = np.where(rng.random(n) < 0.85, gold, 1 - gold) * 40.0
+    missing = rng.random(n) < 1 / 3
+    ids = pa.array([f"d/{i}" for i in range(n)], pa.string())
+    documents = pa.table({"id": ids, "raw_content": pa.array(texts, pa.large_string())})
+    return {"documents": documents, "signals": pa.table({"id": ids, "words": pa.array(words, mask=missing)})}, gold
+
+
+RULES = [
+    {"name": "long", "column": "words", "min": 20, "vote": "good", "otherwise": "bad"},
+    {"name": "physics", "keywords": ["quark", "boson"], "vote": "good"},
+    {"name": "adverts", "keywords": ["pills", "click"], "vote": "bad"},
+    {"name": "energy", "keywords": ["energy", "offer"], "min": 3, "vote": "good"},
+]
+
+
+def build(params: LabelParams, folder: Path, tables: dict[str, pa.Table], parts: int = 3) -> dict[str, pa.Table]:
+    """Run a task's stages on `parts` partitions as the engine does; the tables of all partitions together."""
+    n = len(tables["documents"])
+    edges = [n * i // parts for i in range(parts + 1)]
+    split = [{name: t.slice(a, b - a) for name, t in tables.items()} for a, b in itertools.pairwise(edges)]
+    metrics: dict[str, dict] = {}
+    for stage in label_stages(params):
+        files = {key: folder / path if path.startswith("global/") else Path(path) for key, path in stage.files().items()}
+        stage.setup(files)  # type: ignore[attr-defined]
+        if isinstance(stage, GlobalStage):
+            summaries = [stage.summarise(f"p{i}", part) for i, part in enumerate(split)]
+            result = stage.finish("all", stage.merge([stage.merge(summaries[:2]), *summaries[2:]]))
+            for path, content in result.files.items():
+                target = folder / "global" / stage.name / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, bytes):
+                    target.write_bytes(content)
+            metrics[stage.name] = dict(result.metrics)
+        else:
+            assert isinstance(stage, PartitionStage)
+            for i, part in enumerate(split):
+                part |= stage.run(f"p{i}", {name: part[name] for name in stage.input_tables()}).tables  # type: ignore[arg-type]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return {name: pa.concat_tables([part[name] for part in split]) for name in split[0]}
+
+
+def task(**fields: object) -> LabelParams:
+    return LabelParams.model_validate({"task": "quality", "classes": ["bad", "good"], "functions": RULES, **fields})
+
+
+def accuracy(labels: pa.Table, gold: np.ndarray) -> float:
+    named = np.array([{"bad": 0, "good": 1, None: -1}[name] for name in labels["label"].to_pylist()])
+    return float((named == gold).mean())
+
+
+@pytest.mark.parametrize("model", ["auto", "dawid-skene", "flyingsquid", "matrix-completion", "majority"])
+def test_every_label_model_labels_a_corpus(model: str, tmp_path: Path) -> None:
+    tables, gold = corpus()
+    built = build(task(model=model), tmp_path, tables)
+    assert accuracy(built["labels/quality"], gold) > (0.7 if model == "majority" else 0.85)  # which leaves ties open
+    fit = json.loads((tmp_path / "metrics.json").read_text())["fit-labels/quality"]
+    assert fit["documents"] == 240 and sum(fit["class_balance"].values()) == pytest.approx(1) and fit["effective_functions"] > 2
+
+
+def test_a_dev_set_scores_functions_and_models_and_is_not_learned_from(tmp_path: Path) -> None:
+    tables, gold = corpus()
+    dev = pa.table({"id": [f"d/{i}" for i in range(0, 240, 4)], "label": [("bad", "good")[g] for g in gold[::4].tolist()]})
+    pq.write_table(dev, tmp_path / "dev.parquet")
+    plain = build(task(), tmp_path / "a", tables)
+    told = build(task(dev=str(tmp_path / "dev.parquet"), distill={"documents": 120}), tmp_path / "b", tables)
+    assert told["weak/quality"].equals(plain["labels/quality"])  # the model is the same
+    metrics = json.loads((tmp_path / "b" / "metrics.json").read_text())
+    assert metrics["fit-labels/quality"]["dev"]["documents"] == 60 and metrics["fit-labels/quality"]["dev"]["accuracy"] > 0.8
+    card = metrics["distill/quality"]
+    assert card["dev"]["documents"] == 60 and set(card["dev"]["comparison"]) == {"label model", "distilled"}
+    assert card["documents"] == 108 and card["held_out"]["documents"] == 12  # 120 sampled, a tenth of them held out
+    assert "distilled" in tell(card) and "agrees with the label model" in tell(card)
+
+
+@pytest.mark.parametrize("apply", ["everywhere", "unlabelled"])
+def test_a_distilled_classifier_labels_what_no_function_votes_on(apply: str, tmp_path: Path) -> None:
+    tables, gold = corpus()
+    rules = [dict(r, keywords=[r["keywords"][0]]) if "keywords" in r else r for r in RULES]
+    built = build(task(functions=rules, distill={"apply": apply}), tmp_path, tables)
+    weak, labels = built["weak/quality"], built["labels/quality"]
+    assert weak["label"].null_count > 0 == labels["label"].null_count
+    assert accuracy(labels, gold) > max(0.9, accuracy(weak, gold))
+    assert labels["votes"].equals(weak["votes"])
+    voted = np.array(weak["votes"]) > 0
+    same = np.array(labels["p_good"])[voted] == np.array(weak["p_good"])[voted]
+    assert same.all() == (apply == "unlabelled")
+
+
+def test_liger_labels_documents_near_to_those_with_votes(tmp_path: Path) -> None:
+    tables, gold = corpus()
+    params = EmbedParams.model_validate({"name": "words", "kind": "tfidf", "dimension": 8})
+    fit, embed = embed_stages(params)
+    assert isinstance(fit, FitEmbedder) and isinstance(embed, Embed)
+    summaries = [fit.summarise("p", {"documents": tables["documents"].slice(a, 80)}) for a in (0, 80, 160)]
+    files = fit.finish("all", fit.merge(summaries)).files
+    for name, content in files.items():
+        assert isinstance(content, bytes)
+        (tmp_path / name).write_bytes(content)
+    assert set(embed.files()) == set(files)
+    embed.setup({name: tmp_path / name for name in files})
+    tables["embeddings/words"] = embed.run("p", tables).tables["embeddings/words"]
+    assert tables["embeddings/words"].schema.equals(embeddings_schema(8))
+    words = {"quark": "good", "lepton": "good", "pills": "bad", "offer": "bad"}
+    sparse = [{"name": word, "keywords": [word], "min": 4, "vote": vote} for word, vote in words.items()]
+    alone = build(task(functions=sparse, model="flyingsquid"), tmp_path / "a", tables)
+    extended = build(
+        task(functions=sparse, model="liger", embeddings="words", options={"base": "flyingsquid", "radius": 0.6}),
+        tmp_path / "b", tables,
+    )  # fmt: skip
+    assert accuracy(extended["labels/quality"], gold) > accuracy(alone["labels/quality"], gold) + 0.2
+    with pytest.raises(ValidationError, match="go together"):
+        task(model="liger")
+
+
+def test_an_embedder_learns_from_a_tasks_labels(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    tables, _ = corpus()
+    tables["labels/quality"] = build(task(), tmp_path, tables)["labels/quality"]
+    options = {"epochs": 2}
+    fit, embed = embed_stages(
+        EmbedParams.model_validate(
+            {"name": "taught", "kind": "contrastive", "task": "quality", "dimension": 8, "options": options}
+        )
+    )
+    assert isinstance(fit, FitEmbedder)
+    for name, content in fit.finish("all", fit.merge([fit.summarise("p", tables)])).files.items():
+        (tmp_path / name).write_bytes(content)  # type: ignore[arg-type]
+    embed.setup({name: tmp_path / name for name in embed.files()})  # type: ignore[attr-defined]
+    assert embed.run("p", tables).tables["embeddings/taught"]["embedding"].type.list_size == 8  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"kind": "contrastive"}, "kind contrastive needs task"),
+        ({"kind": "transformer"}, "kind transformer needs model"),
+        ({"kind": "tfidf", "task": "quality"}, "takes no task, which is for contrastive"),
+        ({"kind": "word2vec"}, "Input should be"),
+    ],
+)
+def test_wrong_embeddings_are_found_when_the_recipe_is_read(fields: dict, told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        EmbedParams.model_validate({"name": "x", **fields})
+
+
+def test_judges_that_do_not_answer_are_counted_and_told(tmp_path: Path) -> None:
+    tables, _ = corpus(3)
+    with judge_server(lambda *_: (500, "", {})) as server:
+        function = {"name": "judge", "judge": server.url, "model": "m", "prompt": "{text}", "answers": {"yes": "good"},
+                    "retries": 0, "cache": str(tmp_path / "c.sqlite")}  # fmt: skip
+        stage = Vote(task(functions=[function]))
+        stage.setup({})
+        metrics = stage.run("p", tables).metrics
+    assert metrics["faults"] == {"judge": {"HTTP 500": 3}}
+    assert "judge abstains on 3 documents for want of an answer: HTTP 500 3" in metrics["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ([{"id": "d/0"}], "no column label"),
+        ([{"id": "d/0", "label": "great"}], "has the label 'great'; the classes are: bad, good"),
+        ([{"id": "d/0", "label": "bad"}, {"id": "d/0", "label": "good"}], "there with two labels"),
+        ([{"id": "d/0", "label": None}], "no document has a label"),
+    ],
+)
+def test_a_wrong_dev_set_is_told(content: list[dict], told: str, tmp_path: Path) -> None:
+    path = tmp_path / "dev.jsonl"
+    path.write_text("\n".join(map(json.dumps, content)))
+    with pytest.raises(ValueError, match=f"dev.jsonl: .*{told}"):
+        DevSet.read(path, ["bad", "good"])

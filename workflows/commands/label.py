@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ def label() -> None:
     """
 
 
-def functions_options(command: click.Command) -> click.Command:
+def functions_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """IN, --functions and --task."""
     for decorate in (
         click.option("--task", help="Which task, if the file has several."),

@@ -47,7 +47,7 @@ def distill(
     told = DistillParams.model_validate(
         {"kind": kind, "documents": most, "characters": characters, "options": dict(_option(o) for o in options)}
     )
-    params = PredictParams(task="label", classes=classes, distill=told)
+    params = PredictParams.model_validate({"task": "label", "classes": classes, "distill": told})
     texts = read_documents(documents)
     if texts["id"].to_pylist() != weak["id"].to_pylist():
         raise ValueError(f"{labels} is not of the documents of {documents}: their ids, in order, must be the same")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from workflows.engine import Engine
     from workflows.recipe import Recipe
 
-VERSION = 1
+VERSION = 2
 
 
 def report_step(recipe: Recipe, engine: Engine) -> Receipt:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
 from pipeline.plan import MixturePlan
-from workflows.report.gather import Histogram, StageTotals
+
+if TYPE_CHECKING:
+    from workflows.report.gather import Histogram, StageTotals
 
 EVERYTHING, SELECTED, LOST, INK = "#b9c0ca", "#2a9d8f", "#e76f51", "#264653"
 SERIES = ("#2a9d8f", "#e9a23b", "#5b7db1", "#b5577f", "#7a8f3c", "#8367c7")
@@ -18,7 +20,8 @@ _FUNNEL = ("ingest", "mine", "mix")
 """The stages that lose documents."""
 
 
-def _layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
+def layout(figure: go.Figure, height: int, **more: Any) -> go.Figure:
+    """A figure in the look that all of them share."""
     figure.update_layout(
         template="plotly_white",
         height=height,
@@ -61,7 +64,7 @@ def funnel(stages: Sequence[StageTotals], splits: Mapping[str, int]) -> go.Figur
     told = [f"{name} · {_at(i, flows):,}" for i, name in enumerate(labels)]
     nodes = {"label": told, "color": colours, "pad": 20, "thickness": 14, "line": {"width": 0}}
     links = dict(zip(("source", "target", "value", "color"), map(list, zip(*flows, strict=True)), strict=True))
-    return _layout(go.Figure(go.Sankey(node=nodes, link=links, arrangement="snap")), max(380, 36 * len(labels)))
+    return layout(go.Figure(go.Sankey(node=nodes, link=links, arrangement="snap")), max(380, 36 * len(labels)))
 
 
 def _at(node: int, flows: Sequence[tuple[int, int, int, str]]) -> int:
@@ -78,7 +81,7 @@ def counts(frame: pl.DataFrame, column: str, title: str) -> go.Figure:
     figure.add_bar(y=names, x=frame["selected"].to_list(), orientation="h", name="selected", marker_color=SELECTED)
     figure.update_yaxes(type="category", automargin=True)
     figure.update_xaxes(title=None)
-    figure = _layout(
+    figure = layout(
         figure, max(170, 110 + 24 * len(names)), barmode="overlay", title={"text": title, "font": {"size": 14}, "y": 0.99}
     )
     return figure.update_layout(margin={"t": 64})
@@ -103,7 +106,7 @@ def histograms(found: Sequence[Histogram]) -> go.Figure | None:
                 showlegend=number == 0, row=row, col=column,
             )  # fmt: skip
     figure.update_annotations(font_size=12)
-    return _layout(figure, 60 + 210 * rows, barmode="overlay")
+    return layout(figure, 60 + 210 * rows, barmode="overlay")
 
 
 def mixture(plan: MixturePlan) -> go.Figure:
@@ -119,7 +122,7 @@ def mixture(plan: MixturePlan) -> go.Figure:
         text=[f"{c.weight:.0%} · {c.epochs:.2f} epochs" for c in components], textposition="auto",
     )  # fmt: skip
     figure.update_yaxes(type="category", automargin=True)
-    return _layout(figure, 100 + 60 * len(names), barmode="group")
+    return layout(figure, 100 + 60 * len(names), barmode="group")
 
 
 def training(metrics: Sequence[Mapping[str, Any]]) -> go.Figure | None:
@@ -141,4 +144,4 @@ def training(metrics: Sequence[Mapping[str, Any]]) -> go.Figure | None:
         values = [m.get(key) for m in metrics]
         figure.add_scatter(x=steps, y=values, showlegend=False, line={"color": INK, "width": 1.2}, row=2, col=column)
     figure.update_annotations(font_size=12)
-    return _layout(figure, 560)
+    return layout(figure, 560)

@@ -16,6 +16,8 @@ from pipeline.corpus import Corpus
 from pipeline.plan import MixturePlan
 from pipeline.receipt import Receipt
 from pipeline.tables import SIMILARITIES
+from workflows.report import labels
+from workflows.report.labels import LabelFacts
 
 BINS = 40
 MOST_DOMAINS = 20
@@ -78,8 +80,31 @@ class CorpusFacts:
             found.setdefault(receipt.stage, []).append(receipt)
         if not found:
             raise ValueError(f"{self.corpus.url} has no receipts: is it a corpus, and is anything built?")
-        order = ["ingest", "paragraphs", "language-models", "mine", "annotate", "cluster", "deduplicate", "vote", "fit-labels"]
-        order += ["label", "plan", "mix", "train-tokenizer", "tokenize", "manifests", "train", "evaluate"]
+        order = [
+            "ingest",
+            "paragraphs",
+            "language-models",
+            "mine",
+            "annotate",
+            "cluster",
+            "deduplicate",
+            "fit-embeddings",
+            "embed",
+        ]
+        order += [
+            "vote",
+            "fit-labels",
+            "label",
+            "distill",
+            "classify",
+            "plan",
+            "mix",
+            "train-tokenizer",
+            "tokenize",
+            "manifests",
+            "train",
+            "evaluate",
+        ]
         return dict(sorted(found.items(), key=lambda kv: _position(order, kv[0])))
 
     @cached_property
@@ -288,20 +313,10 @@ class CorpusFacts:
 
     # --- labels, mixture, training
 
-    def labels(self) -> list[tuple[str, pl.DataFrame, pl.DataFrame]]:
-        """Per task: its name, the table of labelling functions, and documents by label."""
-        found = []
-        for table in (t for t in self.tables if t.startswith("labels/")):
-            task = table.split("/")[1]
-            path = f"global/fit-labels/{task}/analysis.parquet"
-            if not self.corpus.storage.exists(path):
-                continue
-            with self.corpus.storage.open(path) as source:
-                analysis = pl.from_arrow(pq.read_table(source))
-            assert isinstance(analysis, pl.DataFrame)
-            counted = self.corpus.scan(table, partitions=self.partitions).group_by("label").agg(pl.len().alias("documents"))
-            found.append((task, analysis, counted.collect().sort("documents", descending=True)))
-        return found
+    def labels(self) -> list[LabelFacts]:
+        """Every labelling task."""
+        tasks = [t.split("/")[1] for t in self.tables if t.startswith("labels/")]
+        return labels.gather(self.corpus, tasks, self.receipts, self.partitions)
 
     def plan(self) -> MixturePlan | None:
         """The mixture's plan."""

@@ -20,9 +20,10 @@ from markupsafe import Markup
 
 from pipeline.corpus import Corpus
 from pipeline.storage import Storage
-from workflows.report import charts
+from workflows.report import charts, labels
 from workflows.report.diff import side_by_side
 from workflows.report.gather import CorpusFacts
+from workflows.report.labels import LabelFacts
 
 T = TypeVar("T")
 
@@ -74,7 +75,7 @@ def render(facts: CorpusFacts, title: str, samples: int) -> str:
         "stages": facts.stages,
         "duplicates": part("duplicates", lambda: _table(facts.duplicates())) if built else None,
         "pair": _pair(pair) if pair else None,
-        "labels": (part("labels", lambda: _labels(facts)) or []) if built else [],
+        "labels": (part("labels", lambda: [_labels(task) for task in facts.labels()]) or []) if built else [],
         "plan": plan,
         "training": training[0] if training else None,
         "evaluation": facts.evaluation(),
@@ -95,8 +96,18 @@ def _part(problems: list[str], name: str, read: Callable[[], T]) -> T | None:
         return None
 
 
-def _labels(facts: CorpusFacts) -> list[tuple[str, Markup | None, Markup | None]]:
-    return [(task, _table(analysis), _table(counted)) for task, analysis, counted in facts.labels()]
+def _labels(facts: LabelFacts) -> dict[str, Any]:
+    return {
+        "task": facts.task,
+        "summary": labels.summary(facts),
+        "warnings": facts.fit.get("warnings", ()),
+        "functions": _figure(labels.functions_figure(facts), f"functions-{facts.task}"),
+        "analysis": _table(facts.analysis),
+        "confidence": _figure(labels.confidence_figure(facts), f"confidence-{facts.task}"),
+        "counted": _table(facts.counted),
+        "comparison": _table(labels.comparison(facts.card)) if facts.card else None,
+        "whys": [(w.title, w.url, w.explanation, labels.shares_of(w.explanation)) for w in facts.whys],
+    }
 
 
 def _splits(facts: CorpusFacts) -> dict[str, int]:

@@ -1,0 +1,20 @@
+"""The stages of a labelling task, in order."""
+
+from __future__ import annotations
+
+from labelers.stages import Label, LabelParams, Vote
+from labelers.stages_distill import Classify, Distill
+from labelers.stages_fit import FitLabels
+from pipeline.stage import Stage
+
+
+def label_stages(task: LabelParams) -> list[Stage]:
+    """vote, fit-labels, label, and with a distilled model distill and classify."""
+    stages: list[Stage] = [Vote(task)]
+    if task.embeddings is None:
+        stages += [FitLabels(task), Label(task)]
+    else:
+        from labelers.stages_liger import FitLiger, LabelLiger
+
+        stages += [FitLiger(task), LabelLiger(task)]
+    return [*stages, Distill(task), Classify(task)] if task.distill else stages

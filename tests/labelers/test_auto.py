@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelers.auto import AutoLabelModel
+from labelers.flyingsquid import FlyingSquid
+from labelers.majority import MajorityVote
+from labelers.matrix_completion import MatrixCompletion
+from labelers.synthetic import FAMILIES, generate
+
+HELD_OUT = range(500, 502)
+"""Seeds that no rule was chosen on."""
+
+
+def credit(probabilities: np.ndarray, gold: np.ndarray) -> float:
+    """Accuracy with ties split."""
+    top = probabilities >= probabilities.max(axis=1, keepdims=True) - 1e-9
+    return float((top / top.sum(axis=1, keepdims=True))[np.arange(len(gold)), gold].mean())
+
+
+@pytest.mark.parametrize("name", ["fs_basics", "syn_binary_sym", "tennis", "trec"])
+def test_no_peer_is_better_by_half_a_point(shared: Path, name: str) -> None:
+    data = np.load(shared / "labelers" / f"{name}.npz")
+    figures = json.loads((shared / "labelers" / "reference.json").read_text())[name]
+    best = max(row["acc_tie"] for row in figures.values() if isinstance(row, dict) and "acc_tie" in row)
+    probabilities = AutoLabelModel(int(data["k"])).fit(data["L_train"]).predict_proba(data["L_test"])
+    assert credit(probabilities, data["Y_test"]) >= best - 0.005
+
+
+def test_on_average_it_beats_majority_flyingsquid_and_matrix_completion_on_held_out_data() -> None:
+    gains = []
+    for family in FAMILIES:
+        for seed in HELD_OUT:
+            data = generate(family, seed, n=1500)
+            models = (AutoLabelModel, MajorityVote, FlyingSquid, MatrixCompletion)
+            gains.append([credit(m(data.k).fit(data.votes).predict_proba(data.votes), data.gold) for m in models])
+    scores = np.array(gains)
+    assert (scores[:, :1] - scores[:, 1:]).mean(axis=0).min() > 0.01
+    by_family = (scores[:, 0] - scores[:, 1]).reshape(len(FAMILIES), -1).mean(axis=1)
+    assert by_family.min() > -0.02, dict(zip(FAMILIES, by_family.round(3), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("votes", "told"),
+    [
+        (np.array([[0, 1], [1, 1], [0, 0]]), "majority vote: 2 of 2 functions vote, and it takes three"),
+        (np.array([[0, 1, -1, -1], [1, 1, -1, -1]]), "majority vote: 2 of 4 functions vote"),
+        (np.array([[1], [0]]), "majority vote: 1 of 1 functions vote"),
+        (np.full((3, 3), -1), "majority vote: 0 of 3 functions vote"),
+    ],
+)
+def test_fewer_than_three_functions_are_counted_visibly(votes: np.ndarray, told: str) -> None:
+    model = AutoLabelModel().fit(votes)
+    assert model.chosen_ == "majority" and model.reason_.startswith(told) and model.notes_[0] == model.reason_
+    one, other = (m.predict(votes) for m in (model, MajorityVote().fit(votes)))
+    assert (one == other).all()
+    with pytest.raises(ValueError, match="a majority vote was chosen, which has no conditional probabilities"):
+        model.conditional_probs()
+
+
+def test_it_says_why() -> None:
+    data = generate("asymmetric", 1, n=2000)
+    model = AutoLabelModel().fit(data.votes)
+    assert model.chosen_ == "dawid-skene" and "explain 100% of how the functions go together" in model.reason_
+    assert {"overlap", "sparsity", "one_sided", "explained", "unanimity", "effective_functions"} <= set(model.diagnostics_)
+    topics = generate("topics", 50, n=4000)
+    model = AutoLabelModel(topics.k).fit(topics.votes)
+    assert model.chosen_ == "majority" and "not independent given the class" in model.reason_
+
+
+def test_copies_share_a_vote_and_are_told() -> None:
+    data = generate("symmetric", 5, n=3000)
+    copied = np.column_stack([data.votes] + [data.votes[:, :1]] * 6)
+    model = AutoLabelModel().fit(copied)
+    alone = AutoLabelModel().fit(data.votes)
+    assert any("nearly copies f0" in note for note in model.notes_) and "share their votes" in model.reason_
+    assert model.score(copied, data.gold)["accuracy"] > alone.score(data.votes, data.gold)["accuracy"] - 0.01
+
+
+def test_identical_functions_amount_to_one() -> None:
+    column = generate("symmetric", 5, n=500).votes[:, :1]
+    model = AutoLabelModel().fit(np.repeat(column, 4, axis=1))
+    labels = model.predict(np.repeat(column, 4, axis=1))
+    assert (labels == column[:, 0])[column[:, 0] >= 0].all() and model.predict_proba(np.repeat(column, 4, axis=1)).max() < 0.99
