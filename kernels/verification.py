@@ -134,4 +134,4 @@ def _run(
 
 def _bits(tensor: Tensor) -> Tensor:
     """The tensor's bytes, so that NaN equals itself."""
-    return tensor.detach().contiguous().view(torch.uint8)
+    return tensor.detach().reshape(-1).contiguous().view(torch.uint8)
