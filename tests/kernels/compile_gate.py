@@ -31,7 +31,7 @@ _CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 def compiled(configuration: Configuration) -> dict[str, Any]:
     """Registers, stack bytes (spills), shared memory, and which instructions are there."""
-    names = [p.name for p in configuration.kernel.params]
+    names = configuration.kernel.arg_names
     constants = dict(configuration.constants)
     signature = {name: "constexpr" if name in constants else configuration.signature[name] for name in names}
     divisible = [["tt.divisibility", 16]]

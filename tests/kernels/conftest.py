@@ -13,10 +13,17 @@ import pytest
 import torch
 
 
+_INTERPRET = not torch.cuda.is_available()
+
+with pytest.MonkeyPatch.context() as patch:
+    if _INTERPRET:  # Triton's own library is made for the interpreter, or not, when it is imported
+        patch.setenv("TRITON_INTERPRET", "1")
+    pytest.importorskip("triton.language")
+
+
 @pytest.fixture(autouse=True)
 def _kernels_run_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("triton")
-    if not torch.cuda.is_available():
+    if _INTERPRET:
         monkeypatch.setenv("TRITON_INTERPRET", "1")
 
 
