@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def rows_of(x: Tensor) -> Tensor:
-    """(rows, width) with unit stride along the width; the rows may lie apart, or all be the same one (stride 0). Copies only if it must."""
+    """(rows, width) with unit stride along the width; rows may lie apart, or be the same (stride 0). Copies only if it must."""
     flat = x.reshape(-1, x.shape[-1])
     return flat if flat.stride(1) == 1 or flat.shape[1] == 1 else flat.contiguous()
 

@@ -1,4 +1,4 @@
-"""GELU by its tanh approximation (Hendrycks & Gimpel, 2016; GPT-2's), with the bias before it and that bias's gradient in the same pass."""
+"""GELU by its tanh approximation (Hendrycks & Gimpel, 2016), as in GPT-2, with the bias before it and its gradient."""
 
 from __future__ import annotations
 

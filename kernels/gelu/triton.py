@@ -1,5 +1,8 @@
 """GELU in Triton: programs walk down a band of columns, so that the bias's gradient is summed in registers."""
 
+# Triton's decorators hide from type checkers how kernels are launched.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -21,7 +24,9 @@ _PROGRAMS_PER_SM = 8
 def _sigmoid_of_gelu(z):
     """1/2 + tanh(t)/2 = sigmoid(2 t), and the derivative of 2 t."""
     square = z * z
-    return tl.sigmoid(z * (1.5957691216057308 + 0.07135481282553125 * square)), 1.5957691216057308 + 0.21406443847659375 * square
+    return tl.sigmoid(
+        z * (1.5957691216057308 + 0.07135481282553125 * square)
+    ), 1.5957691216057308 + 0.21406443847659375 * square
 
 
 @triton.jit
@@ -72,7 +77,16 @@ def gelu(x: Tensor, bias: Tensor | None) -> Tensor:
         grid = (triton.cdiv(rows, _ROWS), triton.cdiv(width, _COLUMNS))
         with torch.cuda.device_of(x):
             gelu_fwd_kernel[grid](
-                flat, _vector(bias), y, rows, width, flat.stride(0), HAS_BIAS=bias is not None, BR=_ROWS, BN=_COLUMNS, num_warps=_WARPS
+                flat,
+                _vector(bias),
+                y,
+                rows,
+                width,
+                flat.stride(0),
+                HAS_BIAS=bias is not None,
+                BR=_ROWS,
+                BN=_COLUMNS,
+                num_warps=_WARPS,
             )
     return y
 
@@ -93,7 +107,6 @@ def gelu_backward(dy: Tensor, x: Tensor, bias: Tensor | None) -> tuple[Tensor, T
                 HAS_BIAS=bias is not None, BR=_ROWS, BN=_COLUMNS, num_warps=_WARPS,
             )  # fmt: skip
     return dx, x.new_empty(0) if bias is None else dbias.sum(0).to(bias.dtype)
-
 
 
 def _vector(v: Tensor | None) -> Tensor | None:

@@ -21,15 +21,18 @@ __all__ = ["LinearCrossEntropy", "linear_cross_entropy"]
 
 
 class LinearCrossEntropy(NamedTuple):
-    """loss: () float32, differentiable. token_loss: as targets, float32, nats, without z-loss, weights and scale; 0 where ignored;
-    no gradient. documents: as they were given."""
+    """What the loss is, and whose.
+
+    loss: () float32, differentiable. token_loss: as targets, float32, nats, without z-loss, weights and scale; 0 where ignored;
+    no gradient. documents: as they were given.
+    """
 
     loss: Tensor
     token_loss: Tensor
     documents: Tensor | None
 
     def by_document(self, count: int) -> tuple[Tensor, Tensor]:
-        """Summed token losses and tokens of the documents 0 … count - 1: float32 (count,) each. Ignored tokens have loss 0 and count."""
+        """Summed losses and tokens of documents 0 … count - 1: float32 (count,) each. Ignored tokens count, with loss 0."""
         if self.documents is None:
             raise ValueError("linear_cross_entropy: by_document needs the documents of the tokens: give documents=")
         labels = self.documents.flatten()
@@ -55,39 +58,49 @@ def linear_cross_entropy(
 ) -> LinearCrossEntropy:
     """Cross entropy of softmax(hidden @ weight.T) against targets, in nats.
 
-    hidden: (..., width); weight: (vocabulary, width); targets: (...) int64, `ignore_index` for tokens without one. Under autocast
+    hidden: (..., width); weight: (vocabulary, width); targets: (...) int64, `ignore_index` where there is none. Under autocast
     products run in its dtype, else in hidden's; a float32 weight gets a float32 gradient in either case.
-    loss = scale * sum_i w_i (CE_i + z_loss * logsumexp_i^2), over the sum of the w_i for "mean"; w_i: `weights` (...), default 1.
+    loss = scale * sum_i w_i (CE_i + z_loss * logsumexp_i^2), over the sum of the w_i for "mean"; w_i: `weights` (...), or 1.
     documents: (...) integer labels, carried to the result so that losses can be told by document.
-    chunk: tokens whose logits exist at a time; default: what `chunk_tokens` picks. accumulate: dtype in which chunks of the weight's
-    gradient are summed; the weight's own narrow dtype saves 4 bytes per weight and rounds once per chunk.
+    chunk: tokens whose logits exist at a time; default: what `chunk_tokens` picks. accumulate: dtype in which chunks of the
+    weight's gradient are summed; the weight's own narrow dtype saves 4 bytes per weight and rounds once per chunk.
 
-    Logits are rounded to the products' dtype, except each target's own, which is computed in float32; softmax and losses are float32.
-    The loss of no token is 0. No synchronisation with the host. On a GPU a target that is not in the vocabulary gives NaN.
+    Logits are rounded to the products' dtype, except each target's own, computed in float32 as softmax and losses are.
+    The loss of no token is 0. No synchronisation with the host. On a GPU a target outside the vocabulary gives NaN.
     ValueError on other shapes, dtypes and devices; RuntimeError where the gradient is asked for twice or differentiated.
     """
     check_tensors("linear_cross_entropy", hidden=hidden, weight=weight, weights=weights)
     if hidden.ndim == 0 or hidden.shape[:-1] != targets.shape or targets.dtype != torch.int64:
         raise ValueError(
-            f"linear_cross_entropy: targets is {str(targets.dtype).removeprefix('torch.')} {tuple(targets.shape)}; it must be int64 and "
-            f"of hidden's shape {tuple(hidden.shape)} without its last axis"
+            f"linear_cross_entropy: targets is {str(targets.dtype).removeprefix('torch.')} {tuple(targets.shape)}; it must be "
+            f"int64 and of hidden's shape {tuple(hidden.shape)} without its last axis"
         )
     check_shape("linear_cross_entropy", "weight", weight, (None, hidden.shape[-1]), "(vocabulary, width)")
     for name, given in (("weights", weights), ("documents", documents)):
         if given is not None and given.shape != targets.shape:
-            raise ValueError(f"linear_cross_entropy: {name} has shape {tuple(given.shape)}; it must be targets' {tuple(targets.shape)}")
+            raise ValueError(
+                f"linear_cross_entropy: {name} has shape {tuple(given.shape)}; it must be targets' {tuple(targets.shape)}"
+            )
     if reduction not in ("mean", "sum"):
-        raise ValueError(f"linear_cross_entropy: reduction is {reduction!r}; it is 'mean' or 'sum', and token_loss has each token's own")
+        raise ValueError(
+            f"linear_cross_entropy: reduction is {reduction!r}; it is 'mean' or 'sum', and token_loss has each token's own"
+        )
     if chunk is not None and chunk < 1:
         raise ValueError(f"linear_cross_entropy: chunk is {chunk}; it is a number of tokens, 1 or more")
     if accumulate not in (torch.float32, weight.dtype):
         raise ValueError(f"linear_cross_entropy: accumulate is {accumulate}; it is torch.float32 or weight's {weight.dtype}")
     device = hidden.device.type
-    compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64 else hidden.dtype
+    compute = (
+        torch.get_autocast_dtype(device)
+        if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64
+        else hidden.dtype
+    )
     if compute == weight.dtype or weight.dtype == torch.float32:
         flat, flat_targets = hidden.to(compute).reshape(-1, hidden.shape[-1]), targets.reshape(-1)
     else:
-        raise ValueError(f"linear_cross_entropy: weight is {weight.dtype} and products run in {compute}; make weight that, or float32")
+        raise ValueError(
+            f"linear_cross_entropy: weight is {weight.dtype} and products run in {compute}; make weight that, or float32"
+        )
     flat_weights = None if weights is None else weights.detach().reshape(-1)
     mean = reduction == "mean"
     if not (hidden.is_cuda or interpreted()) or hidden.dtype == torch.float64:

@@ -43,9 +43,15 @@ def case(
         )[:2]  # fmt: skip
 
     def exact(hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-        return reference.linear_cross_entropy(hidden, weight.to(hidden.dtype), targets, weights, reduction == "mean", 1.0, z_loss)
+        return reference.linear_cross_entropy(
+            hidden, weight.to(hidden.dtype), targets, weights, reduction == "mean", 1.0, z_loss
+        )
 
-    name = f"{tokens} x {width} x {vocabulary}" + (f", chunk {chunk}" if chunk else "") + (f", z-loss {z_loss:g}" if z_loss else "")
+    name = (
+        f"{tokens} x {width} x {vocabulary}"
+        + (f", chunk {chunk}" if chunk else "")
+        + (f", z-loss {z_loss:g}" if z_loss else "")
+    )
     name += (", " + reduction if reduction != "mean" else "") + (", weighted" if weighted else "")
     name += (", float32 weight" if wide_weight else "") + (", narrow sums" if accumulate != torch.float32 else "")
     keep = ("weight", "weights") if wide_weight else ("weights",)

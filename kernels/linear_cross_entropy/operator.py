@@ -17,7 +17,7 @@ def chunk_tokens(tokens: int, vocabulary: int, dtype: torch.dtype) -> int:
     """Tokens whose logits exist at a time: as many multiples of 256 as fit `_LOGITS_BYTES`, in chunks of nearly equal size."""
     most = max(_LOGITS_BYTES // (vocabulary * dtype.itemsize) // 256 * 256, 256)
     chunks = max(-(-tokens // most), 1)
-    return min(-(-tokens // chunks // 256) * 256, most) if tokens > 256 else max(tokens, 1)
+    return max(min(-(-tokens // chunks // 256) * 256, most, tokens), 1)
 
 
 @torch.library.custom_op("menagerie::linear_cross_entropy", mutates_args=())
@@ -35,7 +35,7 @@ def linear_cross_entropy(
     hidden_gradient: bool,
     weight_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """(loss, token losses, dhidden, dweight, factor): the gradients, still to be multiplied with factor; empty where not wanted."""
+    """(loss, token losses, dhidden, dweight, factor): gradients still to be multiplied with factor; empty where not wanted."""
     from kernels.linear_cross_entropy import triton
 
     return triton.linear_cross_entropy(
@@ -91,10 +91,14 @@ def _backward(ctx: Any, dloss: Tensor, *_: Tensor | None) -> tuple[Tensor | None
             "linear_cross_entropy: its gradient was already taken, and is not kept; call it again for another backward pass"
         )
     dhidden, dweight, factor = ctx.saved_tensors
-    if type(dhidden) is not Tensor or torch.is_grad_enabled():  # traced, or to be differentiated
+    if type(dhidden) is not Tensor:  # traced by a compiler, which knows no change in place
         dhidden, dweight = linear_cross_entropy_backward(dloss, factor, dhidden, dweight)
-    else:
-        # In place: a second copy of the weight's gradient would be most of the memory that is used here.
+    elif torch.is_grad_enabled():
+        raise RuntimeError(
+            "linear_cross_entropy: its gradient cannot be differentiated again; for second derivatives use "
+            "kernels.linear_cross_entropy.reference, which torch differentiates, else leave out create_graph=True"
+        )
+    else:  # in place: a second copy of the weight's gradient would be most of the memory that is used here
         ctx.handed_out = True
         both = dloss * factor
         for gradient in (dhidden, dweight):

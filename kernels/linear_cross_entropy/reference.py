@@ -27,7 +27,7 @@ def linear_cross_entropy(
 
 
 def shares(targets: Tensor, weights: Tensor | None, mean: bool, scale: float, ignore_index: int) -> Tensor:
-    """What each token's loss is multiplied with in the whole: 0 where it is ignored. (tokens,) float32, or float64 as weights."""
+    """What each token's loss is multiplied with: 0 where it is ignored. (tokens,) float32, or float64 as weights."""
     kept = targets != ignore_index
     share = kept.float() if weights is None else weights * kept
     if mean:

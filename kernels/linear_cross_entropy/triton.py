@@ -1,5 +1,8 @@
 """Chunked cross entropy: cuBLAS for the products, Triton for what lies between them."""
 
+# Triton's decorators hide from type checkers how kernels are launched.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -148,9 +151,13 @@ def scale(gradient: Tensor, factor: Tensor) -> None:
 
 def shipped() -> Iterator[Configuration]:
     for gradient in (True, False):
-        pointers = dict.fromkeys(("p_logits", "p_hidden", "p_weight"), "*bf16") | dict.fromkeys(("p_share", "p_loss", "p_lse"), "*fp32")
+        pointers = dict.fromkeys(("p_logits", "p_hidden", "p_weight"), "*bf16") | dict.fromkeys(
+            ("p_share", "p_loss", "p_lse"), "*fp32"
+        )
         sizes = dict.fromkeys(("V", "D", "logits_row", "hidden_row", "weight_row"), "i32")
         signature = pointers | {"p_target": "*i64", "z_loss": "fp32"} | sizes
         constants = {"GRADIENT": gradient, "BV": _BLOCK, "BD": _WIDTH_BLOCK}
         yield Configuration(f"gradient {gradient}", softmax_gradient_kernel, signature, constants, _WARPS)
-    yield Configuration("scale", scale_kernel, {"p_x": "*bf16", "p_factor": "*fp32", "count": "i32"}, {"BLOCK": _SCALE_BLOCK}, 8)
+    yield Configuration(
+        "scale", scale_kernel, {"p_x": "*bf16", "p_factor": "*fp32", "count": "i32"}, {"BLOCK": _SCALE_BLOCK}, 8
+    )

@@ -28,12 +28,18 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float = 1e-5, dtype: torch.dtype
 
 
 def add_rms_norm(
-    x: Tensor, residual: Tensor, weight: Tensor, *, x_bias: Tensor | None = None, eps: float = 1e-5, dtype: torch.dtype | None = None
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    *,
+    x_bias: Tensor | None = None,
+    eps: float = 1e-5,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """RMSNorm of residual + x + x_bias, and that sum.
 
-    x, residual: (..., width), their dtypes may differ; weight, x_bias: (width,). Returns (y, sum), sum in residual's dtype; y as
-    rms_norm's. What is normalised is the sum as it was rounded to its dtype. ValueError as in rms_norm.
+    x, residual: (..., width), their dtypes may differ; weight, x_bias: (width,). Returns (y, sum), sum in residual's dtype,
+    y as rms_norm's. What is normalised is the sum as it was rounded to its dtype. ValueError as in rms_norm.
     """
     return _norm("add_rms_norm", x, residual, x_bias, weight, None, eps, False, dtype)
 

@@ -81,8 +81,8 @@ def _(
     has_x_bias: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     narrow = total.new_empty(total.shape if x_dtype != total.dtype else 0, dtype=x_dtype)
-    vectors = [weight.new_empty(weight.shape if has else 0) for has in (has_bias, has_x_bias)]
-    return total.new_empty(total.shape), narrow, torch.empty_like(weight), *vectors
+    dbias, dx_bias = (weight.new_empty(weight.shape if has else 0) for has in (has_bias, has_x_bias))
+    return total.new_empty(total.shape), narrow, torch.empty_like(weight), dbias, dx_bias
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -92,6 +92,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     ctx.x_dtype, ctx.centred = x.dtype, centred
     ctx.has_residual = residual is not None
     ctx.bias_dtype, ctx.x_bias_dtype = (None if v is None else v.dtype for v in (bias, x_bias))
+    ctx.mark_non_differentiable(mean, rstd, *([total] if residual is None else []))
     ctx.set_materialize_grads(False)
 
 

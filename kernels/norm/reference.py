@@ -1,4 +1,4 @@
-"""RMSNorm and LayerNorm from their definitions, with the residual addition before them. Statistics in float32, or float64 for float64."""
+"""RMSNorm and LayerNorm from their definitions, with the addition before them. Statistics in float32, of float64 in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rotary positions (Su et al., "RoFormer", 2021, section 3.4.2) of queries and keys in one pass: one read and one write of each.
+"""Rotary positions (Su et al., "RoFormer", 2021, section 3.4.2) of queries and keys: one read and one write of each.
 
 The gradient is the rotation by the opposite angles, so it is the same operator and can be differentiated any number of times.
 """
@@ -36,7 +36,13 @@ def rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = 
     if (k.shape[0], k.shape[2], k.shape[3]) != (batch, length, dim):
         raise ValueError(f"rope: k has shape {tuple(k.shape)}; apart from the number of heads it must be q's {tuple(q.shape)}")
     for name, x in (("cos", cos), ("sin", sin)):
-        if x.ndim != 3 or x.shape[0] not in (1, batch) or x.shape[1] != length or not 1 <= x.shape[2] <= dim // 2 or x.shape != cos.shape:
+        if (
+            x.ndim != 3
+            or x.shape[0] not in (1, batch)
+            or x.shape[1] != length
+            or not 1 <= x.shape[2] <= dim // 2
+            or x.shape != cos.shape
+        ):
             raise ValueError(
                 f"rope: {name} has shape {tuple(x.shape)}; it must be (batch or 1, length, half) with half <= dim / 2, "
                 f"here ({batch} or 1, {length}, up to {dim // 2}), and cos and sin alike"

@@ -12,7 +12,13 @@ from kernels.verification import Case
 
 
 def case(
-    batch: int, heads: tuple[int, int], length: int, dim: int, dtype: torch.dtype, half: int | None = None, interleaved: bool = False
+    batch: int,
+    heads: tuple[int, int],
+    length: int,
+    dim: int,
+    dtype: torch.dtype,
+    half: int | None = None,
+    interleaved: bool = False,
 ) -> Case:
     """Random queries and keys as slices of one projection; each row has its own positions."""
     generator = torch.Generator().manual_seed(0)
@@ -27,7 +33,9 @@ def case(
     def exact(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         return reference.rope(q, cos, sin, interleaved), reference.rope(k, cos, sin, interleaved)
 
-    name = f"{batch} x {length}, {heads[0]} and {heads[1]} heads of {dim}" + (f", {2 * half} rotated" if 2 * half != dim else "")
+    name = f"{batch} x {length}, {heads[0]} and {heads[1]} heads of {dim}" + (
+        f", {2 * half} rotated" if 2 * half != dim else ""
+    )
     arguments = {"q": q, "k": k, "cos": angle.cos(), "sin": angle.sin()}
     name += " interleaved" if interleaved else ""
     return Case("rope", name, turned, exact, arguments, dtype, keep_float32=("cos", "sin"), constant=("cos", "sin"))

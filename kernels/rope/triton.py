@@ -1,5 +1,8 @@
 """Rotary positions in Triton: queries and keys in one launch, each program a few positions of some heads."""
 
+# Triton's decorators hide from type checkers how kernels are launched.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -19,7 +22,8 @@ _ELEMENTS, _WARPS = 2048, 4
 @triton.jit
 def _rotate(
     p_x, p_out, p_cos, p_sin, i_b, t, h, H, T, x_b, x_h, x_t, o_b, o_h, o_t, c_b, c_t,
-    D: tl.constexpr, HALF: tl.constexpr, BHALF: tl.constexpr, BREST: tl.constexpr, INTERLEAVED: tl.constexpr, INVERSE: tl.constexpr,
+    D: tl.constexpr, HALF: tl.constexpr, BHALF: tl.constexpr, BREST: tl.constexpr,
+    INTERLEAVED: tl.constexpr, INVERSE: tl.constexpr,
 ):  # fmt: skip
     """t: [BT, 1, 1], h: [1, BH, 1]."""
     i = tl.arange(0, BHALF)[None, None, :]

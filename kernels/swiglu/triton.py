@@ -1,5 +1,8 @@
 """SwiGLU in Triton: elementwise over rows, or over one long row where all arrays are contiguous."""
 
+# Triton's decorators hide from type checkers how kernels are launched.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -27,7 +30,9 @@ def swiglu_fwd_kernel(p_gate, p_up, p_y, N, tiles, gate_row, up_row, y_row, BN: 
 
 
 @triton.jit
-def swiglu_bwd_kernel(p_dy, p_gate, p_up, p_dgate, p_dup, N, tiles, dy_row, gate_row, up_row, dgate_row, dup_row, BN: tl.constexpr):
+def swiglu_bwd_kernel(
+    p_dy, p_gate, p_up, p_dgate, p_dup, N, tiles, dy_row, gate_row, up_row, dgate_row, dup_row, BN: tl.constexpr
+):
     row = (tl.program_id(0) // tiles).to(tl.int64)
     n = (tl.program_id(0) % tiles).to(tl.int64) * BN + tl.arange(0, BN)
     dy = tl.load(p_dy + row * dy_row + n, mask=n < N, other=0.0).to(tl.float32)
@@ -35,7 +40,11 @@ def swiglu_bwd_kernel(p_dy, p_gate, p_up, p_dgate, p_dup, N, tiles, dy_row, gate
     up = tl.load(p_up + row * up_row + n, mask=n < N, other=0.0).to(tl.float32)
     sigmoid = tl.sigmoid(gate)
     silu = gate * sigmoid
-    tl.store(p_dgate + row * dgate_row + n, narrow(dy * up * (sigmoid + silu * (1.0 - sigmoid)), p_dgate.dtype.element_ty), mask=n < N)
+    tl.store(
+        p_dgate + row * dgate_row + n,
+        narrow(dy * up * (sigmoid + silu * (1.0 - sigmoid)), p_dgate.dtype.element_ty),
+        mask=n < N,
+    )
     tl.store(p_dup + row * dup_row + n, narrow(dy * silu, p_dup.dtype.element_ty), mask=n < N)
 
 
@@ -62,7 +71,6 @@ def _halves(gate: Tensor, up: Tensor | None) -> tuple[Tensor, Tensor]:
         return rows_of(gate), rows_of(up)
     first, second = rows_of(gate).chunk(2, dim=1)
     return first, second
-
 
 
 def _launch(kernel: triton.JITFunction, arrays: list[Tensor]) -> None:
