@@ -61,3 +61,8 @@ def autocast(*tensors: Tensor | None) -> list[Tensor | None]:
         return list(tensors)
     dtype = torch.get_autocast_dtype(device)
     return [tensor if tensor is None or not tensor.is_floating_point() else tensor.to(dtype) for tensor in tensors]
+
+
+def rows_last(tensor: Tensor | None) -> Tensor | None:
+    """The tensor with its last axis dense, copied if it must be; the other axes may have any stride. None stays None."""
+    return tensor if tensor is None or tensor.stride(-1) == 1 else tensor.contiguous()

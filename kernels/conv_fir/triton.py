@@ -8,9 +8,11 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.arguments import rows_last
 from kernels.configurations import Configuration
 from kernels.conv_fir.channels_first import fir_bdl_bwd_kernel, fir_bdl_fwd_kernel
 from kernels.conv_fir.channels_last import fir_bld_bwd_kernel, fir_bld_fwd_kernel
+from kernels.conv_toeplitz import triton as toeplitz
 from kernels.dispatch import interpreted
 from kernels.triton_support import TRITON_TYPES
 
@@ -25,9 +27,9 @@ _BDL_FORWARD = {"BC": 1, "NV": 128, "num_warps": 4}
 _BDL_BACKWARD = {"BC": 1, "NV": 128, "num_warps": 4}
 _BDL_SPAN = 8
 if interpreted():  # which takes as long for a large block as for a small one
-    _BLD_FORWARD = _BLD_BACKWARD = {"U": 4, "BS": 2, "BD": 32, "num_warps": 4}
+    _BLD_FORWARD = _BLD_BACKWARD = {"U": 4, "BS": 8, "BD": 32, "num_warps": 4}
     _BDL_FORWARD = _BDL_BACKWARD = {"BC": 32, "NV": 4, "num_warps": 4}
-    _BLD_ROWS = 16
+    _BLD_ROWS = 4
 
 
 def _flags(
@@ -56,9 +58,9 @@ def _strides(*tensors: Tensor | None) -> list[int]:
     return [stride for tensor in tensors for stride in (tensor.stride()[:2] if tensor is not None else (0, 0))]
 
 
-def rows_last(tensor: Tensor | None) -> Tensor | None:
-    """The tensor with its last axis dense; the others may have any stride."""
-    return tensor if tensor is None or tensor.stride(-1) == 1 else tensor.contiguous()
+def _channels_first(channels_last: bool, *tensors: Tensor | None) -> list[Tensor | None]:
+    """The tensors with their last two axes swapped, if they are channels last; the same function leads back."""
+    return [t if t is None or not channels_last else t.transpose(1, 2).contiguous() for t in tensors]
 
 
 def _segment_rows(length: int, step: int, extra: int, segments: int) -> int:
@@ -78,6 +80,10 @@ def forward(
     silu: bool,
     channels_last: bool,
 ) -> Tensor:
+    if weight.shape[1] > MOST_TAPS:
+        u, pregate, postgate, state = _channels_first(channels_last, u, pregate, postgate, state)  # type: ignore[assignment]
+        y = toeplitz.forward(u, weight, bias, pregate, postgate, state, document_starts, silu)
+        return y.transpose(1, 2).contiguous() if channels_last else y
     u, pregate, postgate = rows_last(u), rows_last(pregate), rows_last(postgate)  # type: ignore[assignment]
     weight, state = weight.contiguous(), None if state is None else state.contiguous()
     batch, length = u.shape[0], u.shape[1 if channels_last else 2]
@@ -112,6 +118,11 @@ def backward(
     channels_last: bool,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of u, weight, bias, pregate, postgate and state; None for what is not there."""
+    if weight.shape[1] > MOST_TAPS:
+        dy, u, pregate, postgate, state = _channels_first(channels_last, dy, u, pregate, postgate, state)  # type: ignore[assignment]
+        found = toeplitz.backward(dy, u, weight, bias, pregate, postgate, state, document_starts, silu)
+        du, dpre, dpost, dstate = _channels_first(channels_last, found[0], *found[3:])
+        return du, found[1], found[2], dpre, dpost, dstate
     dy = dy.contiguous()
     u, pregate, postgate = rows_last(u), rows_last(pregate), rows_last(postgate)  # type: ignore[assignment]
     weight, state = weight.contiguous(), None if state is None else state.contiguous()

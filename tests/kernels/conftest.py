@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-
 _INTERPRET = not torch.cuda.is_available()
 
 with pytest.MonkeyPatch.context() as patch:

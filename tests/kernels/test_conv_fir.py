@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.conv_fir import conv_fir, conv_fir_state
+from kernels.conv_fir import conv_fir
 from kernels.conv_fir.reference import conv_fir as plain
 from kernels.documents import document_starts_of
 from kernels.verification import CONVOLUTION_LIMITS, Case, verify
@@ -55,6 +55,7 @@ def case(arguments: dict, layout: str, dtype: torch.dtype, silu: bool = False) -
         (torch.float16, 1, 43, 5, 8, True, None),
         (torch.bfloat16, 3, 20, 16, 3, True, [25, 35]),
         (torch.bfloat16, 2, 32, 32, 4, False, None),
+        (torch.float32, 1, 25, 2, 11, True, [4, 21]),
     ],
 )
 def test_values_and_gradients_are_the_references(
