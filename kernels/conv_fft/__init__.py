@@ -65,7 +65,9 @@ def conv_fft(
         raise ValueError(f"conv_fft: kept_frequencies is {kept_frequencies}; it may be 1, 0.5 or 0.25")
     starts = resolve_documents("conv_fft", cu_seqlens, document_starts, batch, length)
     if starts is not None and kept_frequencies != 1:
-        raise ValueError("conv_fft: kept_frequencies and documents together; a transform per document has no common frequencies")
+        raise ValueError(
+            "conv_fft: kept_frequencies and documents together; a transform per document has no common frequencies"
+        )
     if longest_document is not None:
         check_range("conv_fft", "as longest_document", longest_document, 1, _LONGEST, "give the longest document's length")
     wide = torch.float64 if u.dtype == torch.float64 else torch.float32

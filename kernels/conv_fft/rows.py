@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.conv_fft.transforms import FUSED
+from kernels.conv_fft.transforms import FORWARD
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def whole_rows(batch: int, channels: int, length: int, device: torch.device) -> 
 
 def length_classes(length: int) -> tuple[int, ...]:
     """Powers of two, the smallest transform's points first, up to the first that holds `length`."""
-    classes = [min(FUSED)]
+    classes = [min(FORWARD)]
     while classes[-1] < length:
         classes.append(2 * classes[-1])
     return tuple(classes)

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Lengths that one program transforms: N1 x N2, and how many rows fill the 64 rows of a tensor-core tile.
-FUSED = {256: (16, 16), 512: (32, 16), 1024: (32, 32), 2048: (64, 32), 4096: (64, 64), 8192: (128, 64)}
+# Points that one program transforms, and their factors N1 x N2, forward and backward (which needs more registers).
+FORWARD = {256: (16, 16), 512: (32, 16), 1024: (32, 32), 2048: (64, 32), 4096: (64, 64), 8192: (128, 64)}
+BACKWARD = FORWARD | {4096: (128, 32)}
 # The inner transforms of long convolutions.
 INNER = (512, 1024, 2048, 4096)
 
@@ -37,19 +38,16 @@ class Plan:
     """How a convolution of rows of some length is computed.
 
     points: N, the transform's length. outer: 1 when one program holds a row, else the number of points of the outer transform,
-    which goes through memory (three passes). inner: the points that one program transforms. keep: columns of the last factor
-    that are kept, of `factors[1]` (frequency-sparse filters). seconds: the cost model's estimate for one row, forward.
+    which goes through memory (three passes). inner: the points that one program transforms, factors[0] x factors[1]. keep: columns
+    of the last factor that are kept (frequency-sparse filters). seconds: the cost model's estimate for one row, forward.
     """
 
     points: int
     outer: int
     inner: int
+    factors: tuple[int, int]
     keep: int
     seconds: float
-
-    @property
-    def factors(self) -> tuple[int, int]:
-        return FUSED[self.inner]
 
     @property
     def rows_per_tile(self) -> int:
@@ -61,30 +59,31 @@ class Plan:
 
 
 @functools.lru_cache(maxsize=4096)
-def plan(length: int, fraction: float = 1.0, gated: bool = True, fused_limit: int = 8192) -> Plan:
+def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool = False) -> Plan:
     """The cheapest factorisation for rows of `length` samples.
 
     The model: a row costs the larger of its bytes over the bandwidth and its matrix products over the tensor cores' rate, summed
     over passes. One program (order 2) reads and writes each sample once and does 8 N1 + 16 N2 operations for it (real matrices
     at both ends). Three passes (order 3) move 24 bytes per sample (gated) and do 8 N_outer + 16 (Na + Nb). Lengths that are no
     power of two take the next power of two in one program; the outer transform is any multiple of 16.
+    A frequency-sparse filter is defined by the factors: those of the gated forward pass, then, always.
     """
+    if fraction < 1:
+        gated, backward = True, False
     io = (8 if gated else 4) * length
     found = []
-    for points, (n1, n2) in FUSED.items():
-        if length <= points <= fused_limit:
-            keep = max(16, int(n2 * fraction))
-            block = max(n1, 64)  # small factors fill a tile with several rows, block-diagonally
-            work = points * (8 * block + 16 * n2 * keep / n2)
-            found.append(Plan(points, 1, points, keep, max(io / _BANDWIDTH, work / _OPERATIONS)))
-    for inner in INNER if length > 4096 else ():
-        outer = 16 * math.ceil(length / inner / 16)
-        n1, n2 = FUSED[inner]
+    for points, (n1, n2) in (BACKWARD if backward else FORWARD).items():
         keep = max(16, int(n2 * fraction))
-        points = outer * inner
-        ends = max((io + 8 * points) / _BANDWIDTH, points * 8 * max(outer, 16) / _OPERATIONS)
-        middle = max(8 * points / _BANDWIDTH, points * (16 * max(n1, 64) + 16 * keep) / _OPERATIONS)
-        found.append(Plan(points, outer, inner, keep, ends + middle))
+        height = max(n1, 64)  # small factors fill a tile with several rows, block-diagonally
+        if length <= points:
+            work = points * (8 * height + 16 * keep)
+            found.append(Plan(points, 1, points, (n1, n2), keep, max(io / _BANDWIDTH, work / _OPERATIONS)))
+        if length > 4096 and points in INNER:
+            outer = 16 * math.ceil(length / points / 16)
+            total = outer * points
+            ends = max((io + 8 * total) / _BANDWIDTH, total * 8 * outer / _OPERATIONS)
+            middle = max(8 * total / _BANDWIDTH, total * (16 * height + 16 * keep) / _OPERATIONS)
+            found.append(Plan(total, outer, points, (n1, n2), keep, ends + middle))
     return min(found, key=lambda p: p.seconds)
 
 
@@ -100,13 +99,9 @@ def _quarters(count: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def weighted_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """F1 (real, imaginary) and the two matrices of its inverse's real part, float16, `copies` times along the diagonal.
-
-    The inverse's real part is G_r z_r + G_i z_i, with G_r and G_i as returned.
-    """
-    real, imaginary = (m / math.sqrt(points) for m in _phases(_quarters(points), torch.arange(points), points))
-    parts = (real, imaginary, real.T, imaginary.T)
+def weighted_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """F1 (real, imaginary), float16, `copies` times along the diagonal. Its inverse's real part is F1r^T z_r + F1i^T z_i."""
+    parts = (m / math.sqrt(points) for m in _phases(_quarters(points), torch.arange(points), points))
     return tuple(torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)  # type: ignore[return-value]
 
 

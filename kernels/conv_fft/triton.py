@@ -15,7 +15,9 @@ from kernels.conv_fft import reference
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
 from kernels.conv_fft.spectrum import filter_gradients, filter_spectrum
 from kernels.conv_fft.transforms import (
-    FUSED,
+    BACKWARD,
+    FORWARD,
+    INNER,
     Plan,
     kept_columns,
     plain_matrix,
@@ -68,7 +70,7 @@ def backward(
         return du, dk, dreverse, dpre, dpost
     rows = _rows(u, document_starts, longest)
     for i, length in enumerate(rows.longest):
-        p = plan(length, fraction, pre is not None or post is not None)
+        p = plan(length, fraction, pre is not None or post is not None, backward=True)
         spectrum, scale = filter_spectrum(k, reverse, p)
         run = _fused_backward if p.outer == 1 else _long_backward
         gradient = run(dy, u, pre, post, du, dpre, dpost, spectrum, scale, p, rows, i)
@@ -107,13 +109,20 @@ def _inner_constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
     )
 
 
-def _fused_options(p: Plan) -> dict[str, Any]:
-    """Constants and launch options by size."""
+# Bytes of them that a thread may spill, into the first-level cache, where that is faster than smaller tiles.
+SPILLS: dict[tuple[str, int, int], int] = {}
+# Registers a thread may have, by (kernel, factors), where fewer than 255 put more programs on a multiprocessor.
+REGISTERS: dict[tuple[str, int, int], int] = {}
+
+
+def _options(kernel: str, p: Plan) -> dict[str, Any]:
+    """Constants and launch options by factors."""
     n1, n2 = p.factors
+    limit = REGISTERS.get((kernel, n1, n2))
+    first, second = ("N1", "N2") if kernel.startswith("fused") else ("NA", "NB")
     return {
-        "N1": n1, "N2": n2, "C2": p.keep, "P": p.rows_per_tile,
-        "num_warps": max(4, n1 // 16), "num_stages": 1,
-    }  # fmt: skip
+        first: n1, second: n2, "C2": p.keep, "P": p.rows_per_tile, "num_warps": max(4, n1 // 16), "num_stages": 1,
+    } | ({"maxnreg": limit} if limit else {})  # fmt: skip
 
 
 def _split(rows: int, per_tile: int, channels: int) -> int:
@@ -130,8 +139,8 @@ def _fused_forward(
     full = rows.full and length == p.points and rows.most[i] % p.rows_per_tile == 0
     fused_fwd_kernel[(split, channels)](
         u, pre, post, y, spectrum, scale, *_fused_constants(p, u.device), rows.first, rows.length, rows.count, i, length,
-        SPLIT=split, HAS_PRE=pre is not None, HAS_POST=post is not None, FULL=full, ALIGN=8 if rows.aligned else 1,
-        TYPE=TRITON_TYPES[u.dtype], HOIST=FORWARD_HOIST, **_fused_options(p),
+        HAS_PRE=pre is not None, HAS_POST=post is not None, FULL=full, ALIGN=8 if rows.aligned else 1,
+        TYPE=TRITON_TYPES[u.dtype], **_options("fused forward", p),
     )  # fmt: skip
 
 
@@ -147,15 +156,10 @@ def _fused_backward(
     fused_bwd_kernel[(split, channels)](
         dy, u, pre, post, du, dpre, dpost, sums, spectrum, scale, *_fused_constants(p, u.device),
         rows.first, rows.length, rows.count, i, length,
-        SPLIT=split, HAS_PRE=pre is not None, HAS_POST=post is not None, FULL=full, ALIGN=8 if rows.aligned else 1,
-        TYPE=TRITON_TYPES[u.dtype], HOIST=BACKWARD_HOIST, **_fused_options(p),
+        HAS_PRE=pre is not None, HAS_POST=post is not None, FULL=full, ALIGN=8 if rows.aligned else 1,
+        TYPE=TRITON_TYPES[u.dtype], **_options("fused backward", p),
     )  # fmt: skip
     return sums.sum((0, 2))
-
-
-# Whether the twiddles (and the filter) stay in registers over a program's rows.
-FORWARD_HOIST = True
-BACKWARD_HOIST = False
 
 
 def outer_tile(outer: int) -> dict[str, int]:
@@ -199,8 +203,8 @@ class _Long:
         z = u.new_empty((channels, self.capacity, self.p.points), dtype=torch.int32)
         scales = u.new_empty((channels, self.capacity, self.p.inner // self.tile["BN"]), dtype=torch.float32)
         outer_fwd_kernel[self.grid(channels)](
-            u, gate, z, scales, *self.ends[:2], self.twiddles, *self.table(first),
-            M=self.p.inner, ROWS=self.per_program, HAS_PRE=gate is not None, ALIGN=8 if self.rows.aligned else 1,
+            u, gate, z, scales, *self.ends, self.twiddles, *self.table(first), self.per_program,
+            M=self.p.inner, HAS_PRE=gate is not None, ALIGN=8 if self.rows.aligned else 1,
             num_warps=4, num_stages=2, **self.tile,
         )  # fmt: skip
         return z, scales
@@ -209,17 +213,10 @@ class _Long:
         self, z: Tensor, scales: Tensor, a: Tensor | None, out_a: Tensor, b: Tensor | None, out_b: Tensor | None, first: int
     ) -> None:
         outer_inv_kernel[self.grid(len(z))](
-            z, scales, self.scale, a, out_a, b, out_b, *self.ends[2:], self.twiddles, *self.table(first),
-            M=self.p.inner, ROWS=self.per_program, HAS_A=a is not None, HAS_B=b is not None,
+            z, scales, self.scale, a, out_a, b, out_b, *self.ends, self.twiddles, *self.table(first), self.per_program,
+            M=self.p.inner, HAS_A=a is not None, HAS_B=b is not None,
             ALIGN=8 if self.rows.aligned else 1, TYPE=self.type, num_warps=4, num_stages=2, **self.tile,
         )  # fmt: skip
-
-    def inner(self) -> dict[str, int]:
-        na, nb = self.p.factors
-        return {
-            "NA": na, "NB": nb, "C2": self.p.keep, "P": self.p.rows_per_tile, "BN": self.tile["BN"],
-            "num_warps": max(4, na // 16), "num_stages": 1,
-        }  # fmt: skip
 
 
 def _long_forward(
@@ -231,7 +228,7 @@ def _long_forward(
         split = _split(long.capacity, p.rows_per_tile, channels * p.outer)
         inner_fwd_kernel[(p.outer, channels, split)](
             z, scales, spectrum, *long.middle, rows.count, i, first, p.outer, long.capacity,
-            SPLIT=split, HOIST=FORWARD_HOIST, **long.inner(),
+            BN=long.tile["BN"], **_options("inner forward", p),
         )  # fmt: skip
         long.out_of(z, scales, post, y, None, None, first)
 
@@ -248,7 +245,7 @@ def _long_backward(
         zg, g_scales = long.into(dy, post, first, channels)
         inner_bwd_kernel[(p.outer, channels)](
             zx, x_scales, zg, g_scales, sums[first:], spectrum, *long.middle, rows.count, i, first, p.outer, long.capacity,
-            NEEDS_Y=dpost is not None, **long.inner(),
+            NEEDS_Y=dpost is not None, BN=long.tile["BN"], **_options("inner backward", p),
         )  # fmt: skip
         long.out_of(zg, g_scales, pre, du, u if dpre is not None else None, dpre, first)
         if dpost is not None:
@@ -258,30 +255,43 @@ def _long_backward(
 
 def shipped() -> Iterator[Configuration]:
     """Every size of the fused kernels gated, and of the passes of long convolutions, in bfloat16."""
-    pointers = {name: "*bf16" for name in ("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B")}
-    pointers |= {name: "*fp16" for name in ("F1R", "F1I", "G1R", "G1I", "FR", "FI", "F2R", "F2I")}
-    pointers |= {name: "*i32" for name in ("K", "T", "LENGTH", "COUNT", "Z", "ZX", "ZG")}
-    pointers |= {name: "*fp32" for name in ("K_SCALE", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK")} | {"FIRST": "*i64"}
-    pointers |= {name: "i32" for name in ("WHICH", "row_length", "first_channel", "N1", "capacity")}
+    pointers = dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
+    pointers |= dict.fromkeys(("F1R", "F1I", "FR", "FI", "F2R", "F2I"), "*fp16")
+    pointers |= dict.fromkeys(("K", "T", "LENGTH", "COUNT", "Z", "ZX", "ZG"), "*i32")
+    pointers |= dict.fromkeys(("K_SCALE", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK"), "*fp32") | {"FIRST": "*i64"}
+    pointers |= dict.fromkeys(("WHICH", "row_length", "first_channel", "N1", "capacity", "ROWS"), "i32")
     flags = {"HAS_PRE": True, "HAS_POST": True, "FULL": True, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
-    for points in FUSED:
-        options = _fused_options(Plan(points, 1, points, FUSED[points][1], 0.0))
-        warps, stages = options.pop("num_warps"), options.pop("num_stages")
-        for name, kernel, hoist in (("forward", fused_fwd_kernel, FORWARD_HOIST), ("backward", fused_bwd_kernel, BACKWARD_HOIST)):
-            constants = flags | options | {"SPLIT": 2, "HOIST": hoist}
-            yield Configuration(f"fused {name} {points}", kernel, pointers, constants, warps, stages, wgmma=True)
+    for points in FORWARD:
+        for name, kernel, backward in (("fused forward", fused_fwd_kernel, False), ("fused backward", fused_bwd_kernel, True)):
+            yield _configuration(f"{name} {points}", name, kernel, pointers, flags, _plan(points, 1, backward))
     for outer in (16, 32, 64):
         tile = outer_tile(outer)
         for name, kernel, more in (
             ("forward", outer_fwd_kernel, {"HAS_PRE": True}),
             ("inverse", outer_inv_kernel, {"HAS_A": True, "HAS_B": False, "TYPE": flags["TYPE"]}),
         ):
-            constants = {"M": 1024, "ROWS": 4, "ALIGN": 8} | tile | more
+            constants = {"M": 1024, "ALIGN": 8} | tile | more
             yield Configuration(f"outer {name} {outer}", kernel, pointers, constants, 4, 2, wgmma=outer == 64)
-    for inner in (512, 1024, 2048, 4096):
-        na, nb = FUSED[inner]
-        constants = {"NA": na, "NB": nb, "C2": nb, "P": max(1, 64 // na), "BN": 64}
-        yield Configuration(
-            f"inner forward {inner}", inner_fwd_kernel, pointers, constants | {"SPLIT": 2, "HOIST": FORWARD_HOIST}, 4, 1, wgmma=True
-        )
-        yield Configuration(f"inner backward {inner}", inner_bwd_kernel, pointers, constants | {"NEEDS_Y": True}, 4, 1, wgmma=True)
+    for inner in INNER:
+        for name, kernel, more in (
+            ("inner forward", inner_fwd_kernel, {}),
+            ("inner backward", inner_bwd_kernel, {"NEEDS_Y": True}),
+        ):
+            p = _plan(inner, 16, name == "inner backward")
+            yield _configuration(f"{name} {inner}", name, kernel, pointers, more | {"BN": 256}, p)
+
+
+def _plan(inner: int, outer: int, backward: bool) -> Plan:
+    factors = (BACKWARD if backward else FORWARD)[inner]
+    return Plan(inner * outer, outer, inner, factors, factors[1], 0.0)
+
+
+def _configuration(
+    label: str, name: str, kernel: Any, signature: dict[str, str], constants: dict[str, Any], p: Plan
+) -> Configuration:
+    options = _options(name, p)
+    warps, stages, limit = options.pop("num_warps"), options.pop("num_stages"), options.pop("maxnreg", None)
+    more = {"maxnreg": limit} if limit else {}
+    return Configuration(
+        label, kernel, signature, constants | options, warps, stages, SPILLS.get((name, *p.factors), 0), True, options=more
+    )

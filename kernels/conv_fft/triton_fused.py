@@ -90,12 +90,28 @@ def row_scale(x, P: tl.constexpr, N1: tl.constexpr):
         return tl.reshape(scale, (P * N1, 1)), tl.reshape(inverse, (P * N1, 1))
 
 
+# What was loaded before is loaded again rather than kept: registers are what these kernels lack, and the first-level cache has it.
+# The compiler takes two loads of one address for one, unless they differ in something; `AGAIN` gives them another cache modifier.
+
+
 @triton.jit
-def load(pointer, offset, mask, FULL: tl.constexpr):
+def load(pointer, offset, mask, FULL: tl.constexpr, AGAIN: tl.constexpr = False):
+    modifier: tl.constexpr = ".ca" if AGAIN else ""
     if FULL:
-        return tl.load(pointer + offset).to(tl.float32)
+        return tl.load(pointer + offset, cache_modifier=modifier).to(tl.float32)
     else:
-        return tl.load(pointer + offset, mask=mask, other=0.0).to(tl.float32)
+        return tl.load(pointer + offset, mask=mask, other=0.0, cache_modifier=modifier).to(tl.float32)
+
+
+@triton.jit
+def load_table(pointer, TIME: tl.constexpr):
+    """A table of packed complex numbers, for the TIME-th time (0 to 2)."""
+    if TIME == 0:
+        return tl.load(pointer)
+    elif TIME == 1:
+        return tl.load(pointer, cache_modifier=".ca")
+    else:
+        return tl.load(pointer, eviction_policy="evict_last")
 
 
 @triton.jit
@@ -107,28 +123,31 @@ def save(pointer, offset, mask, value, FULL: tl.constexpr, TYPE: tl.constexpr):
 
 
 @triton.jit
-def spectrum_of(x, f1r, f1i, twiddle, f2r, f2i):
+def spectrum_of(x, f1r, f1i, p_twiddle, f2r, f2i, TIME: tl.constexpr):
     """The right-angle transform of real float16 rows: (P N1, N2) to (P N1, C2), float32 real and imaginary parts."""
-    ar, ai = times(tl.dot(f1r, x), tl.dot(f1i, x), twiddle)
+    ar = tl.dot(f1r, x)
+    ai = tl.dot(f1i, x)
+    ar, ai = times(ar, ai, load_table(p_twiddle, TIME))
     return times_matrix(ar, ai, f2r, f2i)
 
 
 @triton.jit
-def samples_of(zr, zi, g1r, g1i, twiddle, f2r, f2i):
+def samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i):
     """The real part of the inverse transform: (P N1, C2) to (P N1, N2), float32."""
-    er, ei = times_conjugate_matrix(zr, zi, f2r, f2i)
-    er, ei = times_conjugate(er, ei, twiddle)
-    return tl.dot(g1i, ei.to(tl.float16), tl.dot(g1r, er.to(tl.float16)))
+    er, ei = times_conjugate_matrix(zr, zi, tl.trans(f2r), tl.trans(f2i))
+    er, ei = times_conjugate(er, ei, load_table(p_twiddle, 2))
+    y = tl.dot(tl.trans(f1r), er.to(tl.float16))
+    return tl.dot(tl.trans(f1i), ei.to(tl.float16), y)
 
 
-@triton.jit
+# What varies from launch to launch: no kernel is compiled for its values.
+@triton.jit(do_not_specialize=["WHICH"])
 def fused_fwd_kernel(
-    U, PRE, POST, Y, K, K_SCALE, F1R, F1I, G1R, G1I, F2R, F2I, T, FIRST, LENGTH, COUNT, WHICH, row_length,
-    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, SPLIT: tl.constexpr,
+    U, PRE, POST, Y, K, K_SCALE, F1R, F1I, F2R, F2I, T, FIRST, LENGTH, COUNT, WHICH, row_length,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
-    HOIST: tl.constexpr,
 ):  # fmt: skip
-    """Grid (SPLIT, channels). Rows COUNT[WHICH] ... COUNT[WHICH + 1] of the table FIRST, LENGTH, P at a time."""
+    """Grid (splits, channels). Rows COUNT[WHICH] ... COUNT[WHICH + 1] of the table FIRST, LENGTH, P at a time."""
     i_s = tl.program_id(0)
     i_h = tl.program_id(1).to(tl.int64)
     begin = tl.load(COUNT + WHICH)
@@ -140,8 +159,6 @@ def fused_fwd_kernel(
     matrix = rows[:, None] * BM + rows[None, :]
     f1r = tl.load(F1R + matrix)
     f1i = tl.load(F1I + matrix)
-    g1r = tl.load(G1R + matrix)
-    g1i = tl.load(G1I + matrix)
     n2 = tl.arange(0, N2)
     c2 = tl.arange(0, C2)
     f2r = tl.load(F2R + n2[:, None] * C2 + c2[None, :])
@@ -149,11 +166,8 @@ def fused_fwd_kernel(
     p_twiddle = T + (rows % N1)[:, None] * N2 + n2[None, :]
     p_filter = K + i_h * (N1 * C2) + (rows % N1)[:, None] * C2 + c2[None, :]
     k_scale = tl.load(K_SCALE + i_h)
-    if HOIST:
-        twiddle = tl.load(p_twiddle)
-        filter = tl.load(p_filter)
     sample = (rows % N1)[:, None] * N2 + n2[None, :]
-    for r in range(begin + i_s * P, end, SPLIT * P):
+    for r in range(begin + i_s * P, end, tl.num_programs(0) * P):
         if P == 1:
             first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
             mask = sample < tl.load(LENGTH + r)
@@ -167,28 +181,23 @@ def fused_fwd_kernel(
         if HAS_PRE:
             x *= load(PRE, offset, mask, FULL)
         scale, inverse = row_scale(x, P, N1)
-        if not HOIST:
-            twiddle = tl.load(p_twiddle)
-            filter = tl.load(p_filter)
-        xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, twiddle, f2r, f2i)
-        zr, zi = times(xr, xi, filter)
-        if not HOIST:
-            twiddle = tl.load(p_twiddle)
-        y = samples_of(zr, zi, g1r, g1i, twiddle, tl.trans(f2r), tl.trans(f2i)) * (scale * k_scale)
+        xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
+        zr, zi = times(xr, xi, tl.load(p_filter))
+        y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (scale * k_scale)
         if HAS_POST:
             y *= load(POST, offset, mask, FULL)
         save(Y, offset, mask, y, FULL, TYPE)
 
 
-@triton.jit
+# What varies from launch to launch: no kernel is compiled for its values.
+@triton.jit(do_not_specialize=["WHICH"])
 def fused_bwd_kernel(
-    DY, U, PRE, POST, DU, DPRE, DPOST, DK, K, K_SCALE, F1R, F1I, G1R, G1I, F2R, F2I, T, FIRST, LENGTH, COUNT, WHICH,
+    DY, U, PRE, POST, DU, DPRE, DPOST, DK, K, K_SCALE, F1R, F1I, F2R, F2I, T, FIRST, LENGTH, COUNT, WHICH,
     row_length,
-    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, SPLIT: tl.constexpr,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
-    HOIST: tl.constexpr,
 ):  # fmt: skip
-    """Gradients; the transform of the input is computed again. DK (SPLIT, channels, P N1, C2, 2): sums over a program's rows."""
+    """Gradients; the transform of the input is computed again. DK (splits, channels, P N1, C2, 2): sums over a program's rows."""
     i_s = tl.program_id(0)
     i_h = tl.program_id(1).to(tl.int64)
     BM: tl.constexpr = P * N1
@@ -196,8 +205,6 @@ def fused_bwd_kernel(
     matrix = rows[:, None] * BM + rows[None, :]
     f1r = tl.load(F1R + matrix)
     f1i = tl.load(F1I + matrix)
-    g1r = tl.load(G1R + matrix)
-    g1i = tl.load(G1I + matrix)
     n2 = tl.arange(0, N2)
     c2 = tl.arange(0, C2)
     f2r = tl.load(F2R + n2[:, None] * C2 + c2[None, :])
@@ -205,14 +212,12 @@ def fused_bwd_kernel(
     p_twiddle = T + (rows % N1)[:, None] * N2 + n2[None, :]
     p_filter = K + i_h * (N1 * C2) + (rows % N1)[:, None] * C2 + c2[None, :]
     k_scale = tl.load(K_SCALE + i_h)
-    if HOIST:
-        twiddle = tl.load(p_twiddle)
     sample = (rows % N1)[:, None] * N2 + n2[None, :]
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     sum_r = tl.zeros((BM, C2), tl.float32)
     sum_i = tl.zeros((BM, C2), tl.float32)
-    for r in range(begin + i_s * P, end, SPLIT * P):
+    for r in range(begin + i_s * P, end, tl.num_programs(0) * P):
         if P == 1:
             first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
             mask = sample < tl.load(LENGTH + r)
@@ -226,30 +231,27 @@ def fused_bwd_kernel(
         if HAS_PRE:
             x *= load(PRE, offset, mask, FULL)
         x_scale, inverse = row_scale(x, P, N1)
-        if not HOIST:
-            twiddle = tl.load(p_twiddle)
-        xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, twiddle, f2r, f2i)
+        xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
         spectrum = pack(xr, xi)
         g = load(DY, offset, mask, FULL)
         if HAS_POST:
             g *= load(POST, offset, mask, FULL)
         g_scale, inverse = row_scale(g, P, N1)
-        gr, gi = spectrum_of((g * inverse).to(tl.float16), f1r, f1i, twiddle, f2r, f2i)
+        gr, gi = spectrum_of((g * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 1)
         pr, pi = times_conjugate(gr, gi, spectrum)
         sum_r += pr * (x_scale * g_scale)
         sum_i += pi * (x_scale * g_scale)
-        filter = tl.load(p_filter)
-        zr, zi = times_conjugate(gr, gi, filter)
-        dx = samples_of(zr, zi, g1r, g1i, twiddle, tl.trans(f2r), tl.trans(f2i)) * (g_scale * k_scale)
+        zr, zi = times_conjugate(gr, gi, load_table(p_filter, 0))
+        dx = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (g_scale * k_scale)
         if HAS_PRE:
-            save(DPRE, offset, mask, dx * load(U, offset, mask, FULL), FULL, TYPE)
-            dx *= load(PRE, offset, mask, FULL)
+            save(DPRE, offset, mask, dx * load(U, offset, mask, FULL, True), FULL, TYPE)
+            dx *= load(PRE, offset, mask, FULL, True)
         save(DU, offset, mask, dx, FULL, TYPE)
         if HAS_POST:
             xr, xi = unpack(spectrum)
-            zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), filter)
-            y = samples_of(zr, zi, g1r, g1i, twiddle, tl.trans(f2r), tl.trans(f2i)) * (x_scale * k_scale)
-            save(DPOST, offset, mask, y * load(DY, offset, mask, FULL), FULL, TYPE)
+            zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), load_table(p_filter, 1))
+            y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (x_scale * k_scale)
+            save(DPOST, offset, mask, y * load(DY, offset, mask, FULL, True), FULL, TYPE)
     p_sum = DK + ((i_s * tl.num_programs(1) + i_h) * (BM * C2) + rows[:, None] * C2 + c2[None, :]) * 2
     tl.store(p_sum, sum_r)
     tl.store(p_sum + 1, sum_i)

@@ -12,6 +12,7 @@ import triton.language as tl
 
 from kernels.conv_fft.triton_fused import (
     load,
+    load_table,
     pack,
     power_of_two,
     save,
@@ -23,13 +24,13 @@ from kernels.conv_fft.triton_fused import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
 def outer_fwd_kernel(
-    U, PRE, Z, Z_SCALE, F1R, F1I, T, FIRST, LENGTH, COUNT, WHICH, row_length, first_channel, N1, capacity,
-    M: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
+    U, PRE, Z, Z_SCALE, F1R, F1I, T, FIRST, LENGTH, COUNT, WHICH, row_length, first_channel, N1, capacity, ROWS,
+    M: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr,
     HAS_PRE: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
-    """Grid (M / BN * ceil(N1 / BM), channels, SPLIT): Z (channels, rows, N1, M) packed, Z_SCALE (channels, rows, M / BN)."""
+    """Grid (M / BN * ceil(N1 / BM), channels, splits): Z (channels, rows, N1, M) packed, Z_SCALE (channels, rows, M / BN)."""
     tiles: tl.constexpr = M // BN
     i_n = tl.program_id(0) % tiles
     i_m = tl.program_id(0) // tiles
@@ -76,7 +77,9 @@ def outer_fwd_kernel(
 
 
 @triton.jit
-def _column_scale(p_scale, rows, valid, i_r, NB: tl.constexpr, P: tl.constexpr, NA: tl.constexpr, M: tl.constexpr, BN: tl.constexpr):
+def _column_scale(
+    p_scale, rows, valid, i_r, NB: tl.constexpr, P: tl.constexpr, NA: tl.constexpr, M: tl.constexpr, BN: tl.constexpr
+):
     """Of each tile row (p, a): the scale of its columns over its data row's largest, (P NA, 1), and the largest, (P NA, 1)."""
     tiles: tl.constexpr = M // BN
     row = i_r + rows // NA
@@ -87,13 +90,12 @@ def _column_scale(p_scale, rows, valid, i_r, NB: tl.constexpr, P: tl.constexpr, 
     return mine / largest, largest
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity"])
 def inner_fwd_kernel(
     Z, Z_SCALE, K, FR, FI, F2R, F2I, T, COUNT, WHICH, first_channel, N1, capacity,
-    NA: tl.constexpr, NB: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, BN: tl.constexpr, SPLIT: tl.constexpr,
-    HOIST: tl.constexpr,
+    NA: tl.constexpr, NB: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Grid (N1, channels, SPLIT): in place, each Z[channel, row, k1] convolved with the filter's spectrum."""
+    """Grid (N1, channels, splits): in place, each Z[channel, row, k1] convolved with the filter's spectrum."""
     BM: tl.constexpr = P * NA
     M: tl.constexpr = NA * NB
     i_k = tl.program_id(0)
@@ -109,11 +111,9 @@ def inner_fwd_kernel(
     a = (rows % NA)[:, None]
     p_filter = K + ((i_c + first_channel) * N1 + i_k) * (NA * C2) + a * C2 + c2[None, :]
     p_twiddle = T + a * NB + nb[None, :]
-    if HOIST:
-        filter = tl.load(p_filter)
     count = tl.load(COUNT + WHICH + 1) - tl.load(COUNT + WHICH)
     p_scale = Z_SCALE + i_c * capacity * (M // BN)
-    for r in range(tl.program_id(2) * P, count, SPLIT * P):
+    for r in range(tl.program_id(2) * P, count, tl.num_programs(2) * P):
         row = r + rows // NA
         there = row[:, None] < count
         p_z = Z + ((i_c * capacity + row[:, None]) * N1 + i_k) * M + a * NB + nb[None, :]
@@ -121,30 +121,28 @@ def inner_fwd_kernel(
         zr, zi = unpack(tl.load(p_z, mask=there, other=0))
         zr = (zr.to(tl.float32) * ratio).to(tl.float16)
         zi = (zi.to(tl.float32) * ratio).to(tl.float16)
-        zr, zi = _spectrum(zr, zi, fr, fi, tl.load(p_twiddle), f2r, f2i)
-        if not HOIST:
-            filter = tl.load(p_filter)
-        zr, zi = times(zr, zi, filter)
-        zr, zi = _columns(zr, zi, fr, fi, tl.load(p_twiddle), f2r, f2i)
+        zr, zi = _spectrum(zr, zi, fr, fi, p_twiddle, f2r, f2i, 0)
+        zr, zi = times(zr, zi, tl.load(p_filter))
+        zr, zi = _columns(zr, zi, fr, fi, p_twiddle, f2r, f2i)
         tl.store(p_z, pack(zr, zi), mask=there)
 
 
 @triton.jit
-def _spectrum(zr, zi, fr, fi, twiddle, f2r, f2i):
+def _spectrum(zr, zi, fr, fi, p_twiddle, f2r, f2i, TIME: tl.constexpr):
     """The plain transform of M complex points: (P NA, NB) to (P NA, C2)."""
     ar = tl.dot(fr, zr)
     ai = tl.dot(fi, zr)
     ar = tl.dot(fi, -zi, ar)
     ai = tl.dot(fr, zi, ai)
-    ar, ai = times(ar, ai, twiddle)
+    ar, ai = times(ar, ai, load_table(p_twiddle, TIME))
     return times_matrix(ar, ai, f2r, f2i)
 
 
 @triton.jit
-def _columns(zr, zi, fr, fi, twiddle, f2r, f2i):
+def _columns(zr, zi, fr, fi, p_twiddle, f2r, f2i):
     """The inverse of `_spectrum`."""
     er, ei = times_conjugate_matrix(zr, zi, tl.trans(f2r), tl.trans(f2i))
-    er, ei = times_conjugate(er, ei, twiddle)
+    er, ei = times_conjugate(er, ei, load_table(p_twiddle, 2))
     er = er.to(tl.float16)
     ei = ei.to(tl.float16)
     yr = tl.dot(fr, er)
@@ -154,7 +152,7 @@ def _columns(zr, zi, fr, fi, twiddle, f2r, f2i):
     return yr, yi
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity"])
 def inner_bwd_kernel(
     ZX, ZX_SCALE, ZG, ZG_SCALE, DK, K, FR, FI, F2R, F2I, T, COUNT, WHICH, first_channel, N1, capacity,
     NA: tl.constexpr, NB: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, BN: tl.constexpr,
@@ -188,37 +186,36 @@ def inner_bwd_kernel(
         zr, zi = unpack(tl.load(ZX + offset, mask=there, other=0))
         zr = (zr.to(tl.float32) * ratio).to(tl.float16)
         zi = (zi.to(tl.float32) * ratio).to(tl.float16)
-        xr, xi = _spectrum(zr, zi, fr, fi, tl.load(p_twiddle), f2r, f2i)
+        xr, xi = _spectrum(zr, zi, fr, fi, p_twiddle, f2r, f2i, 0)
         spectrum = pack(xr, xi)
         ratio, g_scale = _column_scale(ZG_SCALE + scales, rows, count, r, NB, P, NA, M, BN)
         zr, zi = unpack(tl.load(ZG + offset, mask=there, other=0))
         zr = (zr.to(tl.float32) * ratio).to(tl.float16)
         zi = (zi.to(tl.float32) * ratio).to(tl.float16)
-        gr, gi = _spectrum(zr, zi, fr, fi, tl.load(p_twiddle), f2r, f2i)
+        gr, gi = _spectrum(zr, zi, fr, fi, p_twiddle, f2r, f2i, 1)
         pr, pi = times_conjugate(gr, gi, spectrum)
         sum_r += pr * (x_scale * g_scale)
         sum_i += pi * (x_scale * g_scale)
-        filter = tl.load(p_filter)
-        zr, zi = times_conjugate(gr, gi, filter)
-        zr, zi = _columns(zr, zi, fr, fi, tl.load(p_twiddle), f2r, f2i)
+        zr, zi = times_conjugate(gr, gi, load_table(p_filter, 0))
+        zr, zi = _columns(zr, zi, fr, fi, p_twiddle, f2r, f2i)
         tl.store(ZG + offset, pack(zr, zi), mask=there)
         if NEEDS_Y:
             xr, xi = unpack(spectrum)
-            zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), filter)
-            zr, zi = _columns(zr, zi, fr, fi, tl.load(p_twiddle), f2r, f2i)
+            zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), load_table(p_filter, 1))
+            zr, zi = _columns(zr, zi, fr, fi, p_twiddle, f2r, f2i)
             tl.store(ZX + offset, pack(zr, zi), mask=there)
     p_sum = DK + ((i_c * N1 + i_k) * (BM * C2) + rows[:, None] * C2 + c2[None, :]) * 2
     tl.store(p_sum, sum_r)
     tl.store(p_sum + 1, sum_i)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
 def outer_inv_kernel(
-    Z, Z_SCALE, K_SCALE, A, OUT_A, B, OUT_B, G1R, G1I, T, FIRST, LENGTH, COUNT, WHICH, row_length, first_channel, N1, capacity,
-    M: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
+    Z, Z_SCALE, K_SCALE, A, OUT_A, B, OUT_B, F1R, F1I, T, FIRST, LENGTH, COUNT, WHICH, row_length, first_channel, N1, capacity, ROWS,
+    M: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr,
     HAS_A: tl.constexpr, HAS_B: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
-    """Grid (M / BN * ceil(N1 / BM), channels, SPLIT): OUT_A = y A (or y), and OUT_B = y B (HAS_B), y = the real inverse of Z."""
+    """Grid (M / BN * ceil(N1 / BM), channels, splits): OUT_A = y A (or y), and OUT_B = y B (HAS_B), y = the real inverse of Z."""
     tiles: tl.constexpr = M // BN
     i_n = tl.program_id(0) % tiles
     i_m = tl.program_id(0) // tiles
@@ -241,11 +238,11 @@ def outer_inv_kernel(
             zr, zi = unpack(tl.load(Z + where * N1 * M + k1[:, None] * M + n2[None, :], mask=in_k1, other=0))
             twiddle = tl.load(T + k1[:, None].to(tl.int64) * M + n2[None, :], mask=in_k1, other=0)
             zr, zi = times_conjugate(zr.to(tl.float32), zi.to(tl.float32), twiddle)
-            inside = (n1[:, None] < N1) & (k1[None, :] < N1)
-            gr = tl.load(G1R + n1[:, None] * N1 + k1[None, :], mask=inside, other=0.0)
-            gi = tl.load(G1I + n1[:, None] * N1 + k1[None, :], mask=inside, other=0.0)
-            y = tl.dot(gr, zr.to(tl.float16), y)
-            y = tl.dot(gi, zi.to(tl.float16), y)
+            inside = in_k1 & (n1[None, :] < N1)
+            fr = tl.load(F1R + k1[:, None] * N1 + n1[None, :], mask=inside, other=0.0)
+            fi = tl.load(F1I + k1[:, None] * N1 + n1[None, :], mask=inside, other=0.0)
+            y = tl.dot(tl.trans(fr), zr.to(tl.float16), y)
+            y = tl.dot(tl.trans(fi), zi.to(tl.float16), y)
         y *= scale
         first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
         mask = sample < tl.multiple_of(tl.load(LENGTH + r), ALIGN)
