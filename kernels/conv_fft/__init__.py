@@ -1,6 +1,6 @@
 """Long convolution with dense filters: `conv_fft`.
 
-    y = post * (filter * (pre * u) + skip (pre * u)),  * along the last axis, causal or two-sided
+    y = postgate * (filter * (pregate * u) + skip (pregate * u)),  * along the last axis, causal or two-sided
 
 Filters are as long as the rows (Hyena, Monarch Mixer). One program convolves rows of up to 8192 samples on chip; longer ones take
 three passes through memory. See `kernels.conv_fft.transforms` for the mathematics and the choice of factors.
@@ -29,8 +29,8 @@ def conv_fft(
     *,
     reverse_filter: Tensor | None = None,
     skip: Tensor | None = None,
-    pre: Tensor | None = None,
-    post: Tensor | None = None,
+    pregate: Tensor | None = None,
+    postgate: Tensor | None = None,
     kept_frequencies: float = 1.0,
     cu_seqlens: Tensor | None = None,
     document_starts: Tensor | None = None,
@@ -38,7 +38,7 @@ def conv_fft(
 ) -> Tensor:
     """Convolve each channel of u with its own filter, gates and skip included.
 
-    u, pre, post: (B, H, L) of one dtype, 1 <= L <= 4M. filter: (H, K), any K: lags 0 ... K - 1; with K < L a partial convolution,
+    u, pregate, postgate: (B, H, L) of one dtype, 1 <= L <= 4M. filter: (H, K), any K: lags 0 ... K - 1; with K < L a partial convolution,
     and taps beyond L have no effect. reverse_filter: (H, K'), lags -1 ... -K', for a two-sided convolution (a causal one without).
     skip: (H,), added to the tap of lag 0. Filters and skip are float32 (or u's dtype); sums are float32, and float16 operands are
     used inside on CUDA. kept_frequencies: 1, 1/2 or 1/4: only this fraction of the filter's spectrum, the lowest frequencies of
@@ -48,15 +48,15 @@ def conv_fft(
     Returns a tensor like u. ValueError on anything else. float32 on CUDA takes the library's FFT, float64 too.
     Source: FlashFFTConv (Fu et al. 2023) for the operator; right-angle transforms (Crandall and Fagin 1994) for the method.
     """
-    u, pre, post = autocast(u, pre, post)  # type: ignore[assignment]
-    check_tensors("conv_fft", u=u, filter=filter, reverse_filter=reverse_filter, skip=skip, pre=pre, post=post)
-    check_same_dtype("conv_fft", u=u, pre=pre, post=post)
+    u, pregate, postgate = autocast(u, pregate, postgate)  # type: ignore[assignment]
+    check_tensors("conv_fft", u=u, filter=filter, reverse_filter=reverse_filter, skip=skip, pregate=pregate, postgate=postgate)
+    check_same_dtype("conv_fft", u=u, pregate=pregate, postgate=postgate)
     check_shape("conv_fft", "u", u, (None, None, None), "(batch, channels, length)")
     batch, channels, length = u.shape
     check_range("conv_fft", "samples in a row", length, 1, _LONGEST, "split longer rows into overlapping ones")
     check_shape("conv_fft", "filter", filter, (channels, None), "(channels, taps)")
     check_range("conv_fft", "filter taps", filter.shape[1], 1, 1 << 31, "give it at least one tap")
-    for name, gate in (("pre", pre), ("post", post)):
+    for name, gate in (("pregate", pregate), ("postgate", postgate)):
         if gate is not None:
             check_shape("conv_fft", name, gate, u.shape, "the shape of u")
     if reverse_filter is not None:
@@ -78,7 +78,7 @@ def conv_fft(
         check_shape("conv_fft", "skip", skip, (channels,), "(channels,)")
         filter = torch.cat([filter[:, :1] + skip.to(wide)[:, None], filter[:, 1:]], dim=1)
     return torch.ops.menagerie.conv_fft(
-        u, filter, reverse_filter, pre, post, starts, float(kept_frequencies), longest_document or 0
+        u, filter, reverse_filter, pregate, postgate, starts, float(kept_frequencies), longest_document or 0
     )
 
 

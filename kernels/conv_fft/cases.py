@@ -19,15 +19,15 @@ def exact(
     filter: Tensor,
     reverse_filter: Tensor | None = None,
     skip: Tensor | None = None,
-    pre: Tensor | None = None,
-    post: Tensor | None = None,
+    pregate: Tensor | None = None,
+    postgate: Tensor | None = None,
     kept_frequencies: float = 1.0,
     document_starts: Tensor | None = None,
 ) -> Tensor:
     """The reference with the public function's arguments."""
     if skip is not None:
         filter = torch.cat([filter[:, :1] + skip[:, None], filter[:, 1:]], 1)
-    return reference.conv_fft(u, filter, reverse_filter, pre, post, document_starts, kept_frequencies)
+    return reference.conv_fft(u, filter, reverse_filter, pregate, postgate, document_starts, kept_frequencies)
 
 
 def half_precision(
@@ -35,8 +35,8 @@ def half_precision(
     filter: Tensor,
     reverse_filter: Tensor | None = None,
     skip: Tensor | None = None,
-    pre: Tensor | None = None,
-    post: Tensor | None = None,
+    pregate: Tensor | None = None,
+    postgate: Tensor | None = None,
     kept_frequencies: float = 1.0,
     document_starts: Tensor | None = None,
 ) -> Tensor:
@@ -49,11 +49,11 @@ def half_precision(
     length = u.shape[-1]
     if skip is not None:
         filter = torch.cat([filter[:, :1] + skip[:, None], filter[:, 1:]], 1)
-    x = (u if pre is None else u * pre).float()
+    x = (u if pregate is None else u * pregate).float()
     spectrum = rounded(torch.fft.rfft(filter[:, :length], 2 * length))
     product = rounded(rounded(torch.fft.rfft(x, 2 * length, norm="ortho")) * spectrum)
     y = torch.fft.irfft(product, 2 * length, norm="ortho")[..., :length].to(u.dtype)
-    return y if post is None else y * post
+    return y if postgate is None else y * postgate
 
 
 def case(
@@ -75,7 +75,7 @@ def case(
     if skip:
         arguments["skip"] = random(channels)
     if gates:
-        arguments |= {"pre": random(batch, channels, length), "post": random(batch, channels, length)}
+        arguments |= {"pregate": random(batch, channels, length), "postgate": random(batch, channels, length)}
     if kept < 1:
         arguments["kept_frequencies"] = kept
     if documents:

@@ -127,6 +127,19 @@ def twiddles(n1: int, n2: int, weighted: bool, device: torch.device) -> Tensor:
     return pack(torch.complex(*_phases(rows, torch.arange(n2), n1 * n2)).to(device))
 
 
+@functools.lru_cache(maxsize=64)
+def exact_constants(factors: tuple[int, int], keep: int, device: torch.device) -> tuple[Tensor, ...]:
+    """F1, F2 (real, imaginary), each (2, ...) float16: its rounding and what that leaves out; T's real and imaginary part, float32."""
+    n1, n2 = factors
+    columns = torch.arange(keep) - (keep // 2 if keep < n2 else 0)
+    first = [m / math.sqrt(n1) for m in _phases(_quarters(n1), torch.arange(n1), n1)]
+    second = [m / math.sqrt(n2) for m in _phases(4 * torch.arange(n2), columns, n2)]
+    halves = [torch.stack([m.half(), (m - m.half().double()).half()]) for m in (*first, *second)]
+    return tuple(
+        m.to(device).contiguous() for m in (*halves, *(t.float() for t in _phases(_quarters(n1), torch.arange(n2), n1 * n2)))
+    )
+
+
 def pack(values: Tensor) -> Tensor:
     """Complex numbers as int32: float16 real part in the low half, imaginary part in the high half."""
     halves = torch.view_as_real(values).to(torch.float16)

@@ -19,12 +19,14 @@ from kernels.conv_fft.transforms import (
     FORWARD,
     INNER,
     Plan,
+    exact_constants,
     kept_columns,
     plain_matrix,
     plan,
     twiddles,
     weighted_matrix,
 )
+from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
 from kernels.conv_fft.triton_long import inner_bwd_kernel, inner_fwd_kernel, outer_fwd_kernel, outer_inv_kernel
 from kernels.triton_support import TRITON_TYPES
@@ -48,7 +50,7 @@ def forward(
     rows = _rows(u, document_starts, longest)
     for i, length in enumerate(rows.longest):
         p = plan(length, fraction, pre is not None or post is not None)
-        spectrum, scale = filter_spectrum(k, reverse, p)
+        spectrum, scale = _spectrum(k, reverse, p)
         run = _fused_forward if p.outer == 1 else _long_forward
         run(u, pre, post, y, spectrum, scale, p, rows, i)
     return y
@@ -71,11 +73,38 @@ def backward(
     rows = _rows(u, document_starts, longest)
     for i, length in enumerate(rows.longest):
         p = plan(length, fraction, pre is not None or post is not None, backward=True)
-        spectrum, scale = filter_spectrum(k, reverse, p)
+        spectrum, scale = _spectrum(k, reverse, p)
         run = _fused_backward if p.outer == 1 else _long_backward
         gradient = run(dy, u, pre, post, du, dpre, dpost, spectrum, scale, p, rows, i)
-        filter_gradients(gradient, p, dk, dreverse)
+        _taps(gradient, p, dk, dreverse)
     return du, dk, dreverse, dpre, dpost
+
+
+def _spectrum(k: Tensor, reverse: Tensor | None, p: Plan) -> tuple[Tensor, Tensor]:
+    """(channels, outer, Na, keep) packed, (channels,) scales. Filters of long rows take the library's FFT."""
+    if p.outer > 1:
+        return filter_spectrum(k, reverse, p)
+    k, reverse = _contiguous(k), _contiguous(reverse)
+    n1, n2 = p.factors
+    spectrum = k.new_empty((len(k), n1, p.keep), dtype=torch.int32)
+    scale = k.new_empty(len(k), dtype=torch.float32)
+    filter_spectrum_kernel[(len(k),)](
+        k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), k.shape[1],
+        0 if reverse is None else reverse.shape[1], N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, num_warps=max(4, n1 // 16),
+    )  # fmt: skip
+    return spectrum, scale
+
+
+def _taps(gradient: Tensor, p: Plan, dk: Tensor, dreverse: Tensor | None) -> None:
+    """Add a spectrum's gradient (parts, channels, P, outer, Na, keep, 2) to the filters'."""
+    if p.outer > 1:
+        return filter_gradients(gradient.sum((0, 2)), p, dk, dreverse)
+    n1, n2 = p.factors
+    filter_gradient_kernel[(len(dk),)](
+        gradient, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), len(gradient), dk.shape[1],
+        0 if dreverse is None else dreverse.shape[1], N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile, TWO_SIDED=dreverse is not None,
+        num_warps=max(4, n1 // 16),
+    )  # fmt: skip
 
 
 def _contiguous(tensor: Any) -> Any:
@@ -159,7 +188,7 @@ def _fused_backward(
         HAS_PRE=pre is not None, HAS_POST=post is not None, FULL=full, ALIGN=8 if rows.aligned else 1,
         TYPE=TRITON_TYPES[u.dtype], **_options("fused backward", p),
     )  # fmt: skip
-    return sums.sum((0, 2))
+    return sums
 
 
 def outer_tile(outer: int) -> dict[str, int]:
@@ -250,7 +279,7 @@ def _long_backward(
         long.out_of(zg, g_scales, pre, du, u if dpre is not None else None, dpre, first)
         if dpost is not None:
             long.out_of(zx, x_scales, dy, dpost, None, None, first)
-    return sums.sum(2)
+    return sums.transpose(1, 2)[None]
 
 
 def shipped() -> Iterator[Configuration]:
@@ -264,6 +293,15 @@ def shipped() -> Iterator[Configuration]:
     for points in FORWARD:
         for name, kernel, backward in (("fused forward", fused_fwd_kernel, False), ("fused backward", fused_bwd_kernel, True)):
             yield _configuration(f"{name} {points}", name, kernel, pointers, flags, _plan(points, 1, backward))
+    filters = {name: "*fp32" for name in ("TAPS", "REVERSE", "DTAPS", "DREVERSE", "COS", "SIN")} | pointers
+    filters |= {name: "i32" for name in ("taps", "reverse_taps", "parts")}
+    for factors in sorted({*FORWARD.values(), *BACKWARD.values()}):
+        n1, n2 = factors
+        constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True}
+        label = f"{n1} x {n2}"
+        yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, constants, max(4, n1 // 16))
+        constants = constants | {"P": max(1, 64 // n1)}
+        yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
     for outer in (16, 32, 64):
         tile = outer_tile(outer)
         for name, kernel, more in (
