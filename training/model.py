@@ -96,7 +96,8 @@ class Transformer(nn.Module):
             positions = positions_in_documents(documents)
             chosen = self.config.attention
             if chosen == "auto":
-                chosen = "fused" if tokens.is_cuda else "sdpa"
+                fits = self.config.head_dim % 8 == 0 and self.config.head_dim <= 256  # what the fused kernel takes
+                chosen = "fused" if tokens.is_cuda and fits else "sdpa"
             masks = {"fused": document_starts, "flex": block_mask, "sdpa": dense_mask}
             return Context(*self._rotation(positions), masks[chosen](documents), past=0)
         past = cache.length if cache is not None else 0
