@@ -132,6 +132,22 @@ def show(row: Row) -> str:
     return f"{row.operator:14} {row.shape:44} {row.direction:17} {ours}  {against}"
 
 
+# Peers that come with torch: what a user would call instead.
+_OF_TORCH = ("torch", "cudnn", "flex", "sdpa", "varlen", "nn.")
+
+
+def slower_than_torch(rows: Iterable[Row]) -> str:
+    """One line for each row that something in torch does faster here; or one that says that there is none."""
+    lines = []
+    for row in rows:
+        times = {n: t for n, t in row.peers.items() if t is not None and any(part in n.lower() for part in _OF_TORCH)}
+        if times and (best := min(times, key=lambda name: times[name])) and times[best] < row.measured:
+            lines.append(
+                f"  {row.operator} {row.shape} {row.direction}: {best} takes {times[best] / row.measured:.2f} of the time"
+            )
+    return "\n".join(["slower than torch here:", *lines]) if lines else "no row is slower than torch here"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("operators", nargs="*", metavar="OPERATOR", help=f"all by default: {', '.join(operators())}")
@@ -154,6 +170,7 @@ def main() -> int:
         except Exception:  # one operator that fails must not hide the others
             print(f"{operator} FAILED", flush=True)
             traceback.print_exc()
+    print(slower_than_torch(rows))
     if options.json:
         about = {
             "device": torch.cuda.get_device_name(),

@@ -25,6 +25,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("workflows.commands.train:generate", "Text from a trained model."),
     "models": ("workflows.commands.models:models", "List, fetch and train language-id and language models."),
     "submit": ("workflows.commands.submit:submit", "Run a recipe as a job on a Ray cluster."),
+    "bench": (
+        "workflows.commands.bench:bench",
+        "Measure speed on this machine: signals, minhash, labelers, kernels, training.",
+    ),
     "report": ("workflows.commands.report:report", "One HTML page about a corpus and the models trained on it."),
 }
 
