@@ -63,10 +63,8 @@ def _extra(extra: dict[str, Any]) -> list[str]:
 
 
 def _card(about: dict[str, Any]) -> str:
-    return (
-        f"{about['device']} (copy {about['copy_tb_per_s']:.2f} TB/s, bfloat16 product {about['gemm_tflop_per_s']:.0f} TFLOP/s), "
-        f"torch {about['torch']}, Triton {about['triton']}"
-    )
+    ceilings = f"copy {about['copy_tb_per_s']:.2f} TB/s, bfloat16 product {about['gemm_tflop_per_s']:.0f} TFLOP/s"
+    return f"{about['device']} ({ceilings}), torch {about['torch']}, Triton {about['triton']}"
 
 
 def plot(operator: str, rows: list[dict[str, Any]], target: Path) -> None:
