@@ -56,7 +56,7 @@ def _load_inputs(
 
 
 @triton.jit
-def _starts(p_start, b, t, there, L, K):
+def starts_of(p_start, b, t, there, L, K):
     """First position that tokens t may see; a row's first document sees the state before it too, down to -K."""
     start = tl.load(p_start + b.to(tl.int64) * L + t, mask=there & (t >= 0) & (t < L), other=0)
     return tl.where(start == 0, -K, start)
@@ -104,8 +104,8 @@ def toeplitz_kernel(
         # Other chunks' part
         if HAS_DOCS:
             edge = tl.minimum(begin + C - 1, L - 1) if TRANSPOSED else begin  # this chunk's token at the boundary
-            edge_start = _starts(p_start, b, edge, there, L, K)
-            own_start = _starts(p_start, b[:, None], t, there[:, None], L, K)
+            edge_start = starts_of(p_start, b, edge, there, L, K)
+            own_start = starts_of(p_start, b[:, None], t, there[:, None], L, K)
         acc = tl.zeros((R, C), tl.float32)
         if RESIDENT > 0:
             for j in tl.static_range(1, RESIDENT + 1):
@@ -113,7 +113,7 @@ def toeplitz_kernel(
                 x = _load_inputs(p_x, p_pre, p_state, base, pre_base, state_base, other, there, L, K, X_PRE, X_STATE)
                 if HAS_DOCS:
                     if TRANSPOSED:
-                        x = tl.where(_starts(p_start, b[:, None], other, there[:, None], L, K) < (begin + C)[:, None], x, 0.0)
+                        x = tl.where(starts_of(p_start, b[:, None], other, there[:, None], L, K) < (begin + C)[:, None], x, 0.0)
                     else:
                         x = tl.where(other >= edge_start[:, None], x, 0.0)
                 acc = tl.dot(operand(x, DTYPE), blocks[j], acc, input_precision=PRECISION)
@@ -123,7 +123,7 @@ def toeplitz_kernel(
                 x = _load_inputs(p_x, p_pre, p_state, base, pre_base, state_base, other, there, L, K, X_PRE, X_STATE)
                 if HAS_DOCS:
                     if TRANSPOSED:
-                        x = tl.where(_starts(p_start, b[:, None], other, there[:, None], L, K) < (begin + C)[:, None], x, 0.0)
+                        x = tl.where(starts_of(p_start, b[:, None], other, there[:, None], L, K) < (begin + C)[:, None], x, 0.0)
                     else:
                         x = tl.where(other >= edge_start[:, None], x, 0.0)
                 T = load_toeplitz(p_table, j, C, P, DTYPE)
@@ -181,7 +181,7 @@ def toeplitz_kernel(
 
 
 @triton.jit
-def _diagonals(M, C: tl.constexpr):
+def diagonals(M, C: tl.constexpr):
     """Sums of a [C, C] matrix's diagonals o - i = delay: those of delay m and of delay m - C, m = 0 … C - 1, both [C]."""
     i = tl.arange(0, C)[:, None]
     m = tl.arange(0, C)[None, :]
@@ -219,8 +219,8 @@ def toeplitz_dfilter_kernel(
         x = _load_inputs(p_u, p_pre, p_state, base, pre_base, state_base, t - j * C, there, L, K, HAS_PRE, HAS_STATE)
         y = _load_inputs(p_u, p_pre, p_state, base, pre_base, state_base, t - (j + 1) * C, there, L, K, HAS_PRE, HAS_STATE)
         if HAS_DOCS:
-            edge_start = _starts(p_start, b, begin, there, L, K)
-            crossing = tl.where(_starts(p_start, b[:, None], t, there[:, None], L, K) < begin[:, None], dz, 0.0)
+            edge_start = starts_of(p_start, b, begin, there, L, K)
+            crossing = tl.where(starts_of(p_start, b[:, None], t, there[:, None], L, K) < begin[:, None], dz, 0.0)
             y = tl.where(t - (j + 1) * C >= edge_start[:, None], y, 0.0)
             odd = tl.dot(tl.trans(operand(y, DTYPE)), operand(crossing, DTYPE), odd, input_precision=PRECISION)
             if j == 0:
@@ -237,9 +237,9 @@ def toeplitz_dfilter_kernel(
             even = tl.dot(tl.trans(operand(x, DTYPE)), operand(dz, DTYPE), even, input_precision=PRECISION)
             odd = tl.dot(tl.trans(operand(y, DTYPE)), operand(dz, DTYPE), odd, input_precision=PRECISION)
     p_part += ((g * tl.num_programs(2) + tl.program_id(2)).to(tl.int64) * 2 * tl.num_programs(1) + j) * 2 * C
-    low, high = _diagonals(even, C)
+    low, high = diagonals(even, C)
     tl.store(p_part + C + i, low)
     tl.store(p_part + i, high)
-    low, high = _diagonals(odd, C)
+    low, high = diagonals(odd, C)
     tl.store(p_part + 3 * C + i, low)
     tl.store(p_part + 2 * C + i, high)
