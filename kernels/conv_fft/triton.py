@@ -34,7 +34,7 @@ from kernels.triton_support import TRITON_TYPES
 # What the passes of a long convolution may keep between them, in bytes: channels are done in groups of this size.
 WORKSPACE = 1 << 30
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
-_PROGRAMS = 1024
+PROGRAMS = 1024
 
 
 def forward(
@@ -157,7 +157,7 @@ def _options(kernel: str, p: Plan) -> dict[str, Any]:
 def _split(rows: int, per_tile: int, channels: int) -> int:
     """Programs that share a channel's rows: enough to fill the card, each with a few tiles to spread its constants over."""
     tiles = max(1, triton.cdiv(rows, per_tile))
-    return max(1, min(tiles, triton.cdiv(_PROGRAMS, channels), triton.cdiv(tiles, 2)))
+    return max(1, min(tiles, triton.cdiv(PROGRAMS, channels), triton.cdiv(tiles, 2)))
 
 
 def _fused_forward(
