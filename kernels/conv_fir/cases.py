@@ -26,7 +26,7 @@ def arguments(
 
     shape = (batch, length, channels) if layout == "bld" else (batch, channels, length)
     before = (batch, taps - 1, channels) if layout == "bld" else (batch, channels, taps - 1)
-    found: dict[str, Any] = {"u": random(*shape), "weight": random(channels, taps)}
+    found: dict[str, Any] = {"u": random(*shape), "weight": random(channels, taps) / taps**0.5}
     if fused:
         found |= {"bias": random(channels), "pregate": random(*shape), "postgate": random(*shape), "state": random(*before)}
     if documents:

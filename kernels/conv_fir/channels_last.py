@@ -70,12 +70,22 @@ def fir_bld_fwd_kernel(
         for i in tl.static_range(U):
             row = segment + first + i
             rows += (_load_row(p_u, p_pre, p_state, row, t0 + row, d, L, D, su_t, spre_t, K, HAS_PRE, False),)
+        # All loads come before the first store, behind which the compiler could not move them
+        posts = ()
+        sees = ()
+        for i in tl.static_range(U):
+            row = segment + first + i
+            there = (t0 + row < L)[:, None] & (d < D)[None, :]
+            if HAS_POST:
+                posts += (tl.load(p_post + row[:, None] * spost_t + d[None, :], mask=there, other=0.0).to(tl.float32),)
+            if HAS_DOCS:
+                sees += (_document(p_start, row, t0 + row, L, K),)
         for i in tl.static_range(U):
             row = segment + first + i
             t = t0 + row
             there = (t < L)[:, None] & (d < D)[None, :]
             if HAS_DOCS:
-                start = _document(p_start, row, t, L, K)
+                start = sees[i]
             z = tl.zeros((BS, BD), tl.float32) + bias
             for j in tl.static_range(K):
                 x = rows[i + K - 1 - j]
@@ -86,7 +96,7 @@ def fir_bld_fwd_kernel(
             if SILU:
                 z = z / (1.0 + tl.exp(-z))
             if HAS_POST:
-                z *= tl.load(p_post + row[:, None] * spost_t + d[None, :], mask=there, other=0.0).to(tl.float32)
+                z *= posts[i]
             tl.store(p_y + row[:, None] * D + d[None, :], narrow(z, DTYPE), mask=there)
         window = ()
         for i in tl.static_range(K - 1):
@@ -149,15 +159,34 @@ def fir_bld_bwd_kernel(
         for i in tl.static_range(U):
             row = segment + first + i
             rows += (_load_row(p_u, p_pre, p_state, row, t0 + row, d, L, D, su_t, spre_t, K, HAS_PRE, HAS_STATE),)
+        # All loads come before the first store, behind which the compiler could not move them
+        given = ()
+        posts = ()
+        us = ()
+        pres = ()
+        for i in tl.static_range(U):
+            row = segment + first + i
+            t = t0 + row
+            there = ((t >= 0) & (t < L))[:, None] & (d < D)[None, :]
+            given += (tl.load(p_dy + row[:, None] * D + d[None, :], mask=there, other=0.0).to(tl.float32),)
+            if HAS_POST:
+                posts += (tl.load(p_post + row[:, None] * spost_t + d[None, :], mask=there, other=0.0).to(tl.float32),)
+            if HAS_DOCS:
+                sees += (_document(p_start, row, t, L, K),)
+            if HAS_PRE:
+                row -= K - 1
+                t -= K - 1
+                there = ((t >= 0) & (t < L))[:, None] & (d < D)[None, :]
+                us += (tl.load(p_u + row[:, None] * su_t + d[None, :], mask=there, other=0.0).to(tl.float32),)
+                pres += (tl.load(p_pre + row[:, None] * spre_t + d[None, :], mask=there, other=0.0).to(tl.float32),)
         for i in tl.static_range(U):
             row = segment + first + i
             t = t0 + row
             mine = first + i < TS  # later rows belong to the next segment; here they only give du
             there = ((t >= 0) & (t < L))[:, None] & (d < D)[None, :]
-            dz = tl.load(p_dy + row[:, None] * D + d[None, :], mask=there, other=0.0).to(tl.float32)
+            dz = given[i]
             if HAS_DOCS:
-                start = _document(p_start, row, t, L, K)
-                sees += (start,)
+                start = sees[K - 1 + i]
             if SILU or HAS_POST:
                 z = tl.zeros((BS, BD), tl.float32) + bias
                 for j in tl.static_range(K):
@@ -169,10 +198,9 @@ def fir_bld_bwd_kernel(
                 if SILU:
                     gate = 1.0 / (1.0 + tl.exp(-z))
                 if HAS_POST:
-                    post = tl.load(p_post + row[:, None] * spost_t + d[None, :], mask=there, other=0.0).to(tl.float32)
                     dpost = dz * (z * gate if SILU else z)
                     tl.store(p_dpost + row[:, None] * D + d[None, :], narrow(dpost, DTYPE), mask=there & mine)
-                    dz *= post
+                    dz *= posts[i]
                 if SILU:
                     dz *= gate * (1.0 + z * (1.0 - gate))
             own = tl.where(mine, dz, 0.0)
@@ -202,10 +230,8 @@ def fir_bld_bwd_kernel(
                 before = ((t < 0) & (t > -K))[:, None] & (d < D)[None, :] & ready
                 tl.store(p_dstate + (K - 1 + t)[:, None] * D + d[None, :], narrow(dv, DTYPE), mask=before)
             if HAS_PRE:
-                u = tl.load(p_u + row[:, None] * su_t + d[None, :], mask=there, other=0.0).to(tl.float32)
-                pre = tl.load(p_pre + row[:, None] * spre_t + d[None, :], mask=there, other=0.0).to(tl.float32)
-                tl.store(p_dpre + row[:, None] * D + d[None, :], narrow(dv * u, DTYPE), mask=there)
-                dv *= pre
+                tl.store(p_dpre + row[:, None] * D + d[None, :], narrow(dv * us[i], DTYPE), mask=there)
+                dv *= pres[i]
             tl.store(p_du + row[:, None] * D + d[None, :], narrow(dv, DTYPE), mask=there)
         window = ()
         dwindow = ()

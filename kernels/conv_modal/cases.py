@@ -50,9 +50,17 @@ def outputs(**inputs: Any) -> Tensor:
     return reference(**inputs)[0]
 
 
+def unfused(u: Tensor, pregate: Tensor | None = None, postgate: Tensor | None = None, **inputs: Any) -> Tensor:
+    """The same as torch would do it in the inputs' dtype: each gate a product of its own, rounded."""
+    y = reference(u if pregate is None else u * pregate, **inputs)[0]
+    return y if postgate is None else y * postgate
+
+
 def case(name: str, dtype: torch.dtype, inputs: dict[str, Any]) -> Case:
     """A case of the inputs; modes and states stay float32."""
-    return Case("conv_modal", name, conv_modal, outputs, inputs, dtype, keep_float32=_FLOAT32, limits=CONVOLUTION_LIMITS)
+    return Case(
+        "conv_modal", name, conv_modal, outputs, inputs, dtype, _FLOAT32, plain=unfused, limits=CONVOLUTION_LIMITS
+    )
 
 
 def state_case(name: str, dtype: torch.dtype, inputs: dict[str, Any]) -> Case:

@@ -193,19 +193,20 @@ def diagonals(M, C: tl.constexpr):
 def toeplitz_dfilter_kernel(
     p_dz, p_u, p_pre, p_state, p_start, p_segment, p_part,
     L, B, NC, PER, total, tiles, J, K, su_b, su_c, spre_b, spre_c,
-    C: tl.constexpr, R: tl.constexpr, HAS_PRE: tl.constexpr, HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr,
+    C: tl.constexpr, R: tl.constexpr, M: tl.constexpr, HAS_PRE: tl.constexpr, HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr,
     DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (filters, pairs of blocks, splits of the tiles). dT_j = sum over rows of x_{c-j}^T dz_c, and its diagonals' sums.
+    """Grid (filters, groups of M blocks, splits of the tiles). dT_j = sum over rows of x_{c-j}^T dz_c, and its diagonals' sums.
 
-    p_part: (filters, splits, J + 1 rounded up to pairs, 2C) float32; entry C + m of block j is the part of dk[jC + m], -C <= m < C.
+    p_part: (filters, splits, J + 1 rounded up to groups, 2C) float32; entry C + m of block j is the part of dk[jC + m], -C <= m < C.
     """
     g = tl.program_id(0)
     D = tl.num_programs(0) * PER
-    j = 2 * tl.program_id(1)
+    first = M * tl.program_id(1)
     i = tl.arange(0, C)
-    even = tl.zeros((C, C), tl.float32)
-    odd = tl.zeros((C, C), tl.float32)
+    dblocks = ()
+    for m in tl.static_range(M):
+        dblocks += (tl.zeros((C, C), tl.float32),)
     for tile in range(tl.program_id(2), tiles, tl.num_programs(2)):
         b, hc, begin, there = _rows(tile, R, C, NC, B, total, 0)
         b64 = b.to(tl.int64)
@@ -216,30 +217,32 @@ def toeplitz_dfilter_kernel(
         state_base = (b64 * D + h64) * (K - 1)
         t = begin[:, None] + i[None, :]
         dz = _load(p_dz, dense, t, there, L)
-        x = _load_inputs(p_u, p_pre, p_state, base, pre_base, state_base, t - j * C, there, L, K, HAS_PRE, HAS_STATE)
-        y = _load_inputs(p_u, p_pre, p_state, base, pre_base, state_base, t - (j + 1) * C, there, L, K, HAS_PRE, HAS_STATE)
+        crossing = dz
         if HAS_DOCS:
             edge_start = starts_of(p_start, b, begin, there, L, K)
             crossing = tl.where(starts_of(p_start, b[:, None], t, there[:, None], L, K) < begin[:, None], dz, 0.0)
-            y = tl.where(t - (j + 1) * C >= edge_start[:, None], y, 0.0)
-            odd = tl.dot(tl.trans(operand(y, DTYPE)), operand(crossing, DTYPE), odd, input_precision=PRECISION)
-            if j == 0:
-                inside = there[:, None] & (t >= 0) & (t < L)
-                segment = tl.load(p_segment + b64[:, None] * L + t, mask=inside, other=0)
-                for s in range(0, tl.max(segment) + 1):
-                    xs = operand(tl.where(segment == s, x, 0.0), DTYPE)
-                    dzs = operand(tl.where(segment == s, dz, 0.0), DTYPE)
-                    even = tl.dot(tl.trans(xs), dzs, even, input_precision=PRECISION)
+        sums = ()
+        for m in tl.static_range(M):
+            past = t - (first + m) * C
+            x = _load_inputs(p_u, p_pre, p_state, base, pre_base, state_base, past, there, L, K, HAS_PRE, HAS_STATE)
+            dT = dblocks[m]
+            if HAS_DOCS:
+                if first + m == 0:
+                    inside = there[:, None] & (t >= 0) & (t < L)
+                    segment = tl.load(p_segment + b64[:, None] * L + t, mask=inside, other=0)
+                    for s in range(0, tl.max(segment) + 1):
+                        xs = operand(tl.where(segment == s, x, 0.0), DTYPE)
+                        dzs = operand(tl.where(segment == s, dz, 0.0), DTYPE)
+                        dT = tl.dot(tl.trans(xs), dzs, dT, input_precision=PRECISION)
+                else:
+                    x = tl.where(past >= edge_start[:, None], x, 0.0)
+                    dT = tl.dot(tl.trans(operand(x, DTYPE)), operand(crossing, DTYPE), dT, input_precision=PRECISION)
             else:
-                x = tl.where(t - j * C >= edge_start[:, None], x, 0.0)
-                even = tl.dot(tl.trans(operand(x, DTYPE)), operand(crossing, DTYPE), even, input_precision=PRECISION)
-        else:
-            even = tl.dot(tl.trans(operand(x, DTYPE)), operand(dz, DTYPE), even, input_precision=PRECISION)
-            odd = tl.dot(tl.trans(operand(y, DTYPE)), operand(dz, DTYPE), odd, input_precision=PRECISION)
-    p_part += ((g * tl.num_programs(2) + tl.program_id(2)).to(tl.int64) * 2 * tl.num_programs(1) + j) * 2 * C
-    low, high = diagonals(even, C)
-    tl.store(p_part + C + i, low)
-    tl.store(p_part + i, high)
-    low, high = diagonals(odd, C)
-    tl.store(p_part + 3 * C + i, low)
-    tl.store(p_part + 2 * C + i, high)
+                dT = tl.dot(tl.trans(operand(x, DTYPE)), operand(dz, DTYPE), dT, input_precision=PRECISION)
+            sums += (dT,)
+        dblocks = sums
+    p_part += ((g * tl.num_programs(2) + tl.program_id(2)).to(tl.int64) * M * tl.num_programs(1) + first) * 2 * C
+    for m in tl.static_range(M):
+        low, high = diagonals(dblocks[m], C)
+        tl.store(p_part + m * 2 * C + C + i, low)
+        tl.store(p_part + m * 2 * C + i, high)

@@ -21,10 +21,11 @@ _PROGRAMS = 1056
 # Blocks beyond the first that may stay in shared memory.
 _RESIDENT = 2
 # Rows of a tile and warps, by chunk size; chosen by measurement (benchmarks/NOTES.md).
-_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 2}, 128: {"R": 64, "num_warps": 8, "num_stages": 2}}
+_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 3}, 128: {"R": 128, "num_warps": 8, "num_stages": 3}}
+_DOCUMENT_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 2}, 128: {"R": 64, "num_warps": 8, "num_stages": 2}}
 _FILTER_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 2}, 128: {"R": 64, "num_warps": 8, "num_stages": 2}}
 if interpreted():
-    _SHAPES = _FILTER_SHAPES = {16: {"R": 16, "num_warps": 4, "num_stages": 2}}
+    _SHAPES = _DOCUMENT_SHAPES = _FILTER_SHAPES = {16: {"R": 16, "num_warps": 4, "num_stages": 2}}
 
 
 def chunk_size(taps: int, dtype: torch.dtype) -> int:
@@ -90,7 +91,7 @@ def _launch(
     dstate: Tensor | None = None,
     transposed: bool = False,
 ) -> None:
-    shape = _SHAPES[plan.chunk]
+    shape = (_SHAPES if starts is None else _DOCUMENT_SHAPES)[plan.chunk]
     early = triton.cdiv(plan.taps - 1, plan.chunk) if transposed and state is not None else 0
     chunks, total, tiles, splits = plan.rows(shape["R"], early)
     if not total:
@@ -168,19 +169,21 @@ def _filter_gradient(
 ) -> Tensor:
     shape = _FILTER_SHAPES[plan.chunk]
     chunks, total, tiles, splits = plan.rows(shape["R"])
-    pairs = plan.blocks // 2 + 1
+    group = 3 if plan.blocks == 2 else 2  # blocks that one program sums
+    groups = plan.blocks // group + 1
     if not total:
         return dz.new_zeros(plan.filters, plan.taps, dtype=torch.float32)
-    part = torch.empty(plan.filters, splits, 2 * pairs, 2 * plan.chunk, dtype=torch.float32, device=u.device)
-    toeplitz_dfilter_kernel[(plan.filters, pairs, splits)](
+    part = torch.empty(plan.filters, splits, group * groups, 2 * plan.chunk, dtype=torch.float32, device=u.device)
+    toeplitz_dfilter_kernel[(plan.filters, groups, splits)](
         *(dz, u, pregate, state, starts, plan.segments, part),
         *(plan.length, plan.batch, chunks, plan.group, total, tiles, plan.blocks, plan.taps, *_strides(u), *_strides(pregate)),
+        M=group,
         **plan.flags,
         **shape,
     )
     part = part.sum(1)
-    by_delay = part.new_zeros(plan.filters, (2 * pairs + 1) * plan.chunk)  # from delay -chunk
-    for j in range(2 * pairs):
+    by_delay = part.new_zeros(plan.filters, (group * groups + 1) * plan.chunk)  # from delay -chunk
+    for j in range(group * groups):
         by_delay[:, j * plan.chunk : (j + 2) * plan.chunk] += part[:, j]
     return by_delay[:, plan.chunk : plan.chunk + plan.taps]
 
@@ -204,10 +207,11 @@ def shipped() -> Iterator[Configuration]:
         "blocks_documents": {"C": 128, "RESIDENT": 0, "HAS_DOCS": True} | gated,
     }
     for name, variant in variants.items():
-        yield _configuration(name, toeplitz_kernel, signature, plain | variant, _SHAPES)
+        shapes = _DOCUMENT_SHAPES if "HAS_DOCS" in variant else _SHAPES
+        yield _configuration(name, toeplitz_kernel, signature, plain | variant, shapes)
     for chunk in (64, 128):
         yield _configuration(
-            f"{chunk}_dfilter", toeplitz_dfilter_kernel, signature, plain | {"C": chunk, "HAS_PRE": True}, _FILTER_SHAPES
+            f"{chunk}_dfilter", toeplitz_dfilter_kernel, signature, plain | {"C": chunk, "M": 3 if chunk == 64 else 2, "HAS_PRE": True}, _FILTER_SHAPES
         )
 
 

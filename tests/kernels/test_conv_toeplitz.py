@@ -21,7 +21,7 @@ def inputs(
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     shape = (batch, channels, length)
-    found: dict = {"u": random(*shape), "filter": random(filters, taps)}
+    found: dict = {"u": random(*shape), "filter": random(filters, taps) / taps**0.5}
     if fused:
         found |= {"bias": random(channels), "pregate": random(*shape), "postgate": random(*shape)}
         found |= {"state": random(batch, channels, taps - 1)}
