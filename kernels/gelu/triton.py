@@ -12,11 +12,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.column_sums import column_sums
 from kernels.configurations import Configuration
 from kernels.rows import processors, rows_of
 from kernels.triton_support import narrow
 
-_ROWS, _COLUMNS, _WARPS = 8, 256, 4
+# Rows, columns and warps of a program, forward and backward; programs per multiprocessor that share the rows of a band.
+_FORWARD, _BACKWARD = (4, 1024, 8), (4, 256, 4)
 _PROGRAMS_PER_SM = 8
 
 
@@ -73,21 +75,13 @@ def gelu(x: Tensor, bias: Tensor | None) -> Tensor:
     y = x.new_empty(x.shape)
     flat = rows_of(x)
     rows, width = flat.shape
+    tall, wide, warps = _FORWARD
     if rows:
-        grid = (triton.cdiv(rows, _ROWS), triton.cdiv(width, _COLUMNS))
         with torch.cuda.device_of(x):
-            gelu_fwd_kernel[grid](
-                flat,
-                _vector(bias),
-                y,
-                rows,
-                width,
-                flat.stride(0),
-                HAS_BIAS=bias is not None,
-                BR=_ROWS,
-                BN=_COLUMNS,
-                num_warps=_WARPS,
-            )
+            gelu_fwd_kernel[(triton.cdiv(rows, tall), triton.cdiv(width, wide))](
+                flat, _vector(bias), y, rows, width, flat.stride(0),
+                HAS_BIAS=bias is not None, BR=tall, BN=wide, num_warps=warps,
+            )  # fmt: skip
     return y
 
 
@@ -96,17 +90,17 @@ def gelu_backward(dy: Tensor, x: Tensor, bias: Tensor | None) -> tuple[Tensor, T
     dx = x.new_empty(x.shape)
     gradient, flat = rows_of(dy), rows_of(x)
     rows, width = flat.shape
-    bands = triton.cdiv(width, _COLUMNS)
-    programs = max(min(triton.cdiv(rows, _ROWS), triton.cdiv(_PROGRAMS_PER_SM * processors(x), bands)), 1)
-    shares = torch.zeros if rows == 0 else torch.empty
-    dbias = shares(programs, width if bias is not None else 0, dtype=torch.float32, device=x.device)
+    tall, wide, warps = _BACKWARD
+    bands = triton.cdiv(width, wide)
+    programs = min(triton.cdiv(rows, tall), triton.cdiv(_PROGRAMS_PER_SM * processors(x), bands))
+    shares = torch.empty(1, programs, width if bias is not None else 0, dtype=torch.float32, device=x.device)
     if rows:
         with torch.cuda.device_of(x):
             gelu_bwd_kernel[(bands, programs)](
-                gradient, flat, _vector(bias), dx, dbias, rows, width, gradient.stride(0), flat.stride(0),
-                HAS_BIAS=bias is not None, BR=_ROWS, BN=_COLUMNS, num_warps=_WARPS,
+                gradient, flat, _vector(bias), dx, shares, rows, width, gradient.stride(0), flat.stride(0),
+                HAS_BIAS=bias is not None, BR=tall, BN=wide, num_warps=warps,
             )  # fmt: skip
-    return dx, x.new_empty(0) if bias is None else dbias.sum(0).to(bias.dtype)
+    return dx, x.new_empty(0) if bias is None else column_sums(shares, [bias.dtype])[0]
 
 
 def _vector(v: Tensor | None) -> Tensor | None:
@@ -114,8 +108,8 @@ def _vector(v: Tensor | None) -> Tensor | None:
 
 
 def shipped() -> Iterator[Configuration]:
-    constants = {"HAS_BIAS": True, "BR": _ROWS, "BN": _COLUMNS}
-    for name, kernel in (("forward", gelu_fwd_kernel), ("backward", gelu_bwd_kernel)):
+    for name, kernel, plan in (("forward", gelu_fwd_kernel, _FORWARD), ("backward", gelu_bwd_kernel, _BACKWARD)):
+        constants = {"HAS_BIAS": True, "BR": plan[0], "BN": plan[1]}
         arguments = [p.name for p in kernel.params if p.name not in constants]
         signature = {a: ("*fp32" if "bias" in a else "*bf16") if a.startswith("p_") else "i32" for a in arguments}
-        yield Configuration(name, kernel, signature, constants, _WARPS)
+        yield Configuration(name, kernel, signature, constants, plan[2])

@@ -9,13 +9,16 @@ from torch import Tensor
 
 from kernels.differentiation import refuse_double_backward
 
-# Bytes of logits that exist at a time. Below about 1,024 tokens the products lose speed; above, memory buys nothing.
-_LOGITS_BYTES = 224 << 20
+# Bytes of logits that exist at a time: an eighth of them all, within these. Each chunk adds to the whole gradient of the
+# weight, which costs as much as some hundred tokens' products.
+_LOGITS_BYTES = (224 << 20, 1 << 30)
 
 
 def chunk_tokens(tokens: int, vocabulary: int, dtype: torch.dtype) -> int:
-    """Tokens whose logits exist at a time: as many multiples of 256 as fit `_LOGITS_BYTES`, in chunks of nearly equal size."""
-    most = max(_LOGITS_BYTES // (vocabulary * dtype.itemsize) // 256 * 256, 256)
+    """Tokens whose logits exist at a time: a multiple of 256, in chunks of nearly equal size."""
+    row = vocabulary * dtype.itemsize
+    least, most = _LOGITS_BYTES
+    most = max(min(max(tokens * row // 8, least), most) // row // 256 * 256, 256)
     chunks = max(-(-tokens // most), 1)
     return max(min(-(-tokens // chunks // 256) * 256, most, tokens), 1)
 

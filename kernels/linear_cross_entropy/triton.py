@@ -16,7 +16,7 @@ from kernels.configurations import Configuration
 from kernels.linear_cross_entropy.reference import shares
 from kernels.triton_support import narrow
 
-_BLOCK, _WARPS = 4096, 8
+_BLOCK, _WARPS = 8192, 8
 _WIDTH_BLOCK = 1024
 _SCALE_BLOCK = 4096
 _IGNORED = -1
@@ -25,21 +25,49 @@ _LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
+def _add_block(p_row, n, mask, peak, total):
+    """The running maximum, in base 2, and the sum of exponentials relative to it, with a block more."""
+    if mask is None:
+        x = tl.load(p_row + n, eviction_policy="evict_last").to(tl.float32)
+    else:
+        x = tl.load(p_row + n, mask=mask, other=-float("inf"), eviction_policy="evict_last").to(tl.float32)
+    higher = tl.maximum(peak, tl.max(x) * _LOG2E)
+    return higher, total * tl.exp2(peak - higher) + tl.sum(tl.exp2(x * _LOG2E - higher))
+
+
+@triton.jit
+def _write_block(p_row, n, mask, lse, pull):
+    if mask is None:
+        x = tl.load(p_row + n, eviction_policy="evict_first").to(tl.float32)
+        tl.store(p_row + n, narrow(pull * tl.exp2(x * _LOG2E - lse), p_row.dtype.element_ty))
+    else:
+        x = tl.load(p_row + n, mask=mask, other=0.0, eviction_policy="evict_first").to(tl.float32)
+        tl.store(p_row + n, narrow(pull * tl.exp2(x * _LOG2E - lse), p_row.dtype.element_ty), mask=mask)
+
+
+@triton.jit
 def softmax_gradient_kernel(
     p_logits, p_hidden, p_weight, p_target, p_share, p_loss, p_lse, V, D, logits_row, hidden_row, weight_row, z_loss,
-    GRADIENT: tl.constexpr, BV: tl.constexpr, BD: tl.constexpr,
+    GRADIENT: tl.constexpr, BV: tl.constexpr, TAIL: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tokens,). Reads a row of logits twice, the second time from L2, and writes their gradient over them."""
+    """Grid (tokens,). Reads a row of logits twice, the second time from L2, and writes their gradient over them.
+
+    Blocks of BV columns need no mask; what is left of a row is one block of TAIL, 0 if nothing is.
+    """
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(p_target + row)
     logits = p_logits + row * logits_row
+    dtype = p_logits.dtype.element_ty
+    whole = V // BV * BV
+    tail = whole + tl.arange(0, TAIL if TAIL > 0 else 1)
     if target == -1:
         tl.store(p_loss + row, 0.0)
         tl.store(p_lse + row, 0.0)
         if GRADIENT:
-            for start in range(0, V, BV):
-                n = start + tl.arange(0, BV)
-                tl.store(logits + n, tl.zeros([BV], tl.float32).to(p_logits.dtype.element_ty), mask=n < V)
+            for start in range(0, whole, BV):
+                tl.store(logits + start + tl.arange(0, BV), tl.zeros([BV], tl.float32).to(dtype))
+            if TAIL > 0:
+                tl.store(logits + tail, tl.zeros([TAIL], tl.float32).to(dtype), mask=tail < V)
     else:
         known = (target >= 0) & (target < V)
         products = tl.zeros([BD], tl.float32)
@@ -48,27 +76,28 @@ def softmax_gradient_kernel(
             hidden = tl.load(p_hidden + row * hidden_row + d, mask=d < D, other=0.0).to(tl.float32)
             products += hidden * tl.load(p_weight + target * weight_row + d, mask=(d < D) & known, other=0.0).to(tl.float32)
         exact = tl.sum(products) * _LOG2E  # base 2 from here on
-        peak = exact
-        total = exact * 0.0
-        for start in range(0, V, BV):
-            n = start + tl.arange(0, BV)
-            x = tl.load(logits + n, mask=n < V, other=-float("inf"), eviction_policy="evict_last").to(tl.float32) * _LOG2E
-            x = tl.where(n == target, exact, x)
-            higher = tl.maximum(peak, tl.max(x))
-            total = total * tl.exp2(peak - higher) + tl.sum(tl.exp2(x - higher))
-            peak = higher
+        rounded = tl.load(logits + target, mask=known, other=0.0).to(tl.float32) * _LOG2E
+        peak = tl.maximum(exact, rounded)
+        total = 0.0
+        for start in range(0, whole, BV):
+            peak, total = _add_block(logits, start + tl.arange(0, BV), None, peak, total)
+        if TAIL > 0:
+            peak, total = _add_block(logits, tail, tail < V, peak, total)
+        # The target's own logit counts as it is, not as it was rounded.
+        total = tl.maximum(total - tl.exp2(rounded - peak), 0.0) + tl.exp2(exact - peak)
         lse = peak + tl.log2(total)
         share = tl.load(p_share + row)
         tl.store(p_loss + row, tl.where(known, (lse - exact) * _LN2, float("nan")))
         tl.store(p_lse + row, lse * _LN2)
         if GRADIENT:
             pull = share * (1.0 + 2.0 * z_loss * lse * _LN2)
-            for start in range(0, V, BV):
-                n = start + tl.arange(0, BV)
-                x = tl.load(logits + n, mask=n < V, other=0.0, eviction_policy="evict_first").to(tl.float32) * _LOG2E
-                x = tl.where(n == target, exact, x)
-                gradient = pull * tl.exp2(x - lse) - tl.where(n == target, share, 0.0)
-                tl.store(logits + n, narrow(gradient, p_logits.dtype.element_ty), mask=n < V)
+            for start in range(0, whole, BV):
+                _write_block(logits, start + tl.arange(0, BV), None, lse, pull)
+            if TAIL > 0:
+                _write_block(logits, tail, tail < V, lse, pull)
+            tl.debug_barrier()  # the target's column was written by another thread
+            own = pull * tl.exp2(exact - lse) - share
+            tl.store(logits + target, narrow(own, dtype), mask=known)
 
 
 @triton.jit
@@ -104,6 +133,7 @@ def linear_cross_entropy(
     chunk = min(chunk, max(tokens, 1))
     # Rows start at multiples of 128 bytes, whatever the vocabulary.
     buffer = torch.empty(chunk, -(-vocabulary // 64) * 64, dtype=dtype, device=hidden.device)[:, :vocabulary]
+    logits = buffer
     for start in range(0, tokens, chunk):
         part = slice(start, min(start + chunk, tokens))
         count = part.stop - start
@@ -113,7 +143,7 @@ def linear_cross_entropy(
             softmax_gradient_kernel[(count,)](
                 logits, hidden[part], matrix, targets[part], inner[part], losses[part], lse[part],
                 vocabulary, width, logits.stride(0), hidden.stride(0), matrix.stride(0), z_loss,
-                GRADIENT=gradient, BV=block, BD=_WIDTH_BLOCK, num_warps=warps,
+                GRADIENT=gradient, BV=block, TAIL=_tail(vocabulary, block), BD=_WIDTH_BLOCK, num_warps=warps,
             )  # fmt: skip
         if hidden_gradient:
             torch.mm(logits, matrix, out=dhidden[part])
@@ -121,7 +151,7 @@ def linear_cross_entropy(
             _add_product(total, logits.t(), hidden[part], first=start == 0)
     if tokens == 0:
         total.zero_()
-    del buffer  # before the gradient is narrowed, which takes memory too
+    del buffer, logits  # before the gradient is narrowed, which takes memory too
     loss = torch.sum(share * (losses + z_loss * lse.square()))
     dhidden = dhidden if hidden_gradient else dhidden.view(0)
     return loss, losses, dhidden, total.to(weight.dtype), factor
@@ -135,6 +165,11 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
         torch.ops.aten.addmm.dtype_out(total, a, b, total.dtype, beta=0 if first else 1, out=total)
     else:
         total.addmm_(a.to(total.dtype), b.to(total.dtype), beta=0 if first else 1)
+
+
+def _tail(vocabulary: int, block: int) -> int:
+    rest = vocabulary % block
+    return triton.next_power_of_2(rest) if rest else 0
 
 
 def _or_one(x: Tensor) -> Tensor:
@@ -156,7 +191,7 @@ def shipped() -> Iterator[Configuration]:
         )
         sizes = dict.fromkeys(("V", "D", "logits_row", "hidden_row", "weight_row"), "i32")
         signature = pointers | {"p_target": "*i64", "z_loss": "fp32"} | sizes
-        constants = {"GRADIENT": gradient, "BV": _BLOCK, "BD": _WIDTH_BLOCK}
+        constants = {"GRADIENT": gradient, "BV": _BLOCK, "TAIL": _tail(50304, _BLOCK), "BD": _WIDTH_BLOCK}
         yield Configuration(f"gradient {gradient}", softmax_gradient_kernel, signature, constants, _WARPS)
     yield Configuration(
         "scale", scale_kernel, {"p_x": "*bf16", "p_factor": "*fp32", "count": "i32"}, {"BLOCK": _SCALE_BLOCK}, 8

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.column_sums import column_sums, shipped_sums
 from kernels.configurations import Configuration
 from kernels.rows import processors, rows_of
 from kernels.triton_support import narrow, operand
@@ -115,7 +116,19 @@ def forward_plan(width: int) -> Plan:
 def backward_plan(width: int) -> Plan:
     columns = triton.next_power_of_2(width)
     rows = max(1, 1024 // columns)
-    return Plan(rows, columns, max(rows * columns // 512, 1), 1, 4 if columns <= 2048 else 2 if columns <= 4096 else 1)
+    if columns <= 1024:
+        return Plan(rows, columns, 2, 3, 8)
+    return {2048: Plan(1, 2048, 4, 4, 2), 4096: Plan(1, 4096, 8, 3, 2), 8192: Plan(1, 8192, 16, 3, 1)}[columns]
+
+
+def _fitting(plan: Plan, *read: Tensor | None) -> Plan:
+    """The plan, without its stages where a multiprocessor has too little shared memory for them (other cards than Hopper's)."""
+    tile = plan.rows * plan.columns * sum(x.element_size() for x in read if x is not None)
+    device = read[0].device if read[0] is not None else None
+    if device is None or device.type != "cuda":
+        return plan
+    there = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    return plan if plan.stages * tile <= there else plan._replace(stages=1)
 
 
 def norm(
@@ -148,7 +161,7 @@ def norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """As the operator menagerie::norm_backward."""
     width = total.shape[-1]
-    plan = plan or backward_plan(width)
+    plan = plan or _fitting(backward_plan(width), dy, dsum, total)
     gradient, flat = rows_of(dy), rows_of(total)
     flat_dsum = None if dsum is None else rows_of(dsum)
     rows = flat.shape[0]
@@ -165,15 +178,9 @@ def norm_backward(
                 N=width, BR=plan.rows, BN=plan.columns, STAGES=plan.stages, CENTRED=centred, HAS_DSUM=dsum is not None,
                 HAS_DX=x_dtype != total.dtype, HAS_BIAS=has_bias, HAS_X_BIAS=has_x_bias, num_warps=plan.warps,
             )  # fmt: skip
-    vectors = shares.sum(1).to(weight.dtype)
-    empty = weight.new_empty(0)
-    return (
-        ds,
-        dx,
-        vectors[0].clone(),
-        vectors[1].clone() if has_bias else empty,
-        vectors[-1].clone() if has_x_bias else empty.clone(),
-    )
+    vectors = column_sums(shares, [weight.dtype] * (1 + has_bias + has_x_bias))
+    dbias = vectors[1] if has_bias else weight.new_empty(0)
+    return ds, dx, vectors[0], dbias, vectors[-1] if has_x_bias else weight.new_empty(0)
 
 
 def _vector(v: Tensor | None) -> Tensor | None:
@@ -182,6 +189,7 @@ def _vector(v: Tensor | None) -> Tensor | None:
 
 def shipped() -> Iterator[Configuration]:
     """Every width class in bfloat16, with all that can be fused: what takes the most registers."""
+    yield shipped_sums()
     for width in (768, 2048, 8192):
         forward, backward = forward_plan(width), backward_plan(width)
         tensor = {"p_x": "*bf16", "p_residual": "*fp32", "p_x_bias": "*fp32", "p_y": "*bf16", "p_sum": "*fp32"}

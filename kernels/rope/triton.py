@@ -35,14 +35,18 @@ def _rotate(
         sin = -sin
     x = p_x + i_b * x_b + t * x_t + h * x_h
     out = p_out + i_b * o_b + t * o_t + h * o_h
-    if INTERLEAVED:
-        first, second = 2 * i, 2 * i + 1
+    if INTERLEAVED:  # loaded and stored as they lie: strided accesses are ten times slower
+        both = tl.arange(0, 2 * BHALF)[None, None, :]
+        within = here & (both < 2 * HALF)
+        pairs = tl.load(x + both, mask=within, other=0.0).to(tl.float32)
+        a, b = tl.split(pairs.reshape(pairs.shape[0], pairs.shape[1], BHALF, 2))
+        turned = tl.interleave(a * cos - b * sin, b * cos + a * sin)
+        tl.store(out + both, narrow(turned, p_out.dtype.element_ty), mask=within)
     else:
-        first, second = i, i + HALF
-    a = tl.load(x + first, mask=inside, other=0.0).to(tl.float32)
-    b = tl.load(x + second, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + first, narrow(a * cos - b * sin, p_out.dtype.element_ty), mask=inside)
-    tl.store(out + second, narrow(b * cos + a * sin, p_out.dtype.element_ty), mask=inside)
+        a = tl.load(x + i, mask=inside, other=0.0).to(tl.float32)
+        b = tl.load(x + i + HALF, mask=inside, other=0.0).to(tl.float32)
+        tl.store(out + i, narrow(a * cos - b * sin, p_out.dtype.element_ty), mask=inside)
+        tl.store(out + i + HALF, narrow(b * cos + a * sin, p_out.dtype.element_ty), mask=inside)
     if BREST > 0:
         j = 2 * HALF + tl.arange(0, BREST)[None, None, :]
         rest = here & (j < D)

@@ -21,7 +21,7 @@ def angles(positions: torch.Tensor, half: int) -> tuple[torch.Tensor, torch.Tens
     [
         ((3, 1), 9, 16, torch.float32, None, False),
         ((2, 2), 7, 24, torch.float16, None, True),
-        ((5, 2), 40, 64, torch.bfloat16, None, False),
+        ((5, 2), 11, 64, torch.bfloat16, None, False),
         ((2, 1), 5, 20, torch.bfloat16, 6, False),
         ((1, 3), 1, 2, torch.float32, None, True),
     ],
