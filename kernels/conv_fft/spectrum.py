@@ -23,13 +23,13 @@ def folded(k: Tensor, reverse: Tensor | None, points: int) -> Tensor:
 
 
 def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan) -> tuple[Tensor, Tensor]:
-    """(H, outer, Na, keep) packed float16, each channel scaled by a power of two to a largest part in [8, 16); (H,) the scales."""
+    """(H, outer, Na, keep) packed float16, each channel scaled by a power of two to a largest part in [2, 4); (H,) the scales."""
     n_a, n_b = p.factors
     values = torch.fft.fft(
         folded(k.float(), reverse if reverse is None else reverse.float(), p.points) * weights(p.points, k.device)
     )
     _, exponent = torch.frexp(torch.view_as_real(values).abs().amax((1, 2)))
-    scale = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent - 4)
+    scale = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent - 2)
     values = (values / scale[:, None]).view(-1, n_b, n_a, p.outer)
     if p.keep < n_b:
         values = values.roll(p.keep // 2, 1)[:, : p.keep]

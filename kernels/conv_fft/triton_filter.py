@@ -36,7 +36,7 @@ def filter_spectrum_kernel(
     TAPS, REVERSE, K, K_SCALE, F1R, F1I, F2R, F2I, COS, SIN, taps, reverse_taps,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TWO_SIDED: tl.constexpr,
 ):  # fmt: skip
-    """Grid (channels,): K (channels, N1, C2) packed, scaled to a largest part in [8, 16); K_SCALE (channels,) what it was over."""
+    """Grid (channels,): K (channels, N1, C2) packed, scaled to a largest part in [2, 4); K_SCALE (channels,) what it was over."""
     i_h = tl.program_id(0).to(tl.int64)
     n1 = tl.arange(0, N1)
     n2 = tl.arange(0, N2)
@@ -68,11 +68,11 @@ def filter_spectrum_kernel(
     xi = _product(br, br_low, f2i, f2i_low) + _product(bi, bi_low, f2r, f2r_low)
     largest = tl.maximum(tl.max(tl.max(tl.abs(xr), axis=1), axis=0), tl.max(tl.max(tl.abs(xi), axis=1), axis=0))
     k_scale, k_inverse = power_of_two(largest)
-    k_inverse *= 8.0
+    k_inverse *= 2.0
     p_k = K + i_h * (N1 * C2) + n1[:, None] * C2 + c2[None, :]
     tl.store(p_k, pack(xr * k_inverse, xi * k_inverse))
     # The matrices are unitary and a filter's transform is not.
-    tl.store(K_SCALE + i_h, scale * k_scale * tl.sqrt(float(N1 * N2)) * 0.125)
+    tl.store(K_SCALE + i_h, scale * k_scale * tl.sqrt(float(N1 * N2)) * 0.5)
 
 
 @triton.jit
