@@ -22,8 +22,21 @@ def vjp(function: Callable[..., Any], arguments: Sequence[Any], gradients: Seque
         outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         used = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o is not None and o.requires_grad]
         wanted = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
-        found = iter(torch.autograd.grad([o for o, _ in used], wanted, [g for _, g in used], allow_unused=True))
+        gradients = torch.autograd.grad([o for o, _ in used], wanted, [g for _, g in used], allow_unused=True)
+        found = iter(_apart(gradients))
         return [next(found) if isinstance(leaf, Tensor) and leaf.requires_grad else None for leaf in leaves]
+
+
+def _apart(tensors: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
+    """The tensors, a copy of each that shares memory with one before: a custom operator may not return it twice."""
+    seen: set[int] = set()
+    for tensor in tensors:
+        if tensor is None:
+            yield None
+            continue
+        memory = tensor.untyped_storage().data_ptr()
+        yield tensor.clone() if memory in seen else tensor
+        seen.add(memory)
 
 
 def refuse_double_backward(backward_operator: Any, name: str) -> None:
