@@ -1,4 +1,4 @@
-"""The short convolution against causal-conv1d's shapes: B 16, L 8192, 3 and 4 taps; peers are torch and what torch.compile makes."""
+"""The short convolution against causal-conv1d's shapes: B 16, L 8192, 3 and 4 taps; peers: torch, torch.compile."""
 
 from __future__ import annotations
 
@@ -25,37 +25,39 @@ def shift_and_add(u: Tensor, weight: Tensor, time: int) -> Tensor:
 
 
 def rows(bench: Bench) -> Iterator[Row]:
+    for shape in _SHAPES:
+        for layout in ("bld", "bdl"):
+            for taps, silu, gates in ((3, False, False), (4, False, False), (4, True, False), (4, True, True)):
+                yield from _rows(bench, *shape, layout, taps, silu, gates)
+
+
+def _rows(
+    bench: Bench, batch: int, length: int, channels: int, layout: str, taps: int, silu: bool, gates: bool
+) -> Iterator[Row]:
     from kernels_bench import Row
 
     from kernels.conv_fir import conv_fir
 
-    compiled = torch.compile(shift_and_add, dynamic=False)
-    for batch, length, channels in _SHAPES:
-        for layout in ("bld", "bdl"):
-            shape = (batch, length, channels) if layout == "bld" else (batch, channels, length)
-            u, pre, post = (torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
-            for taps, silu, gates in ((3, False, False), (4, False, False), (4, True, False), (4, True, True)):
-                weight = torch.randn(channels, taps, device="cuda", requires_grad=True)
-                bias = torch.randn(channels, device="cuda", requires_grad=True) if silu else None
-                fused = {"pregate": pre, "postgate": post} if gates else {}
+    shape = (batch, length, channels) if layout == "bld" else (batch, channels, length)
+    u, pre, post = (torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+    weight = torch.randn(channels, taps, device="cuda", requires_grad=True)
+    bias = torch.randn(channels, device="cuda", requires_grad=True) if silu else None
+    fused = {"pregate": pre, "postgate": post} if gates else {}
 
-                def ours(weight: Tensor = weight, bias: Tensor | None = bias, silu: bool = silu, fused: dict = fused) -> Tensor:
-                    return conv_fir(u, weight, bias=bias, silu=silu, layout=layout, **fused)
+    def ours() -> Tensor:
+        return conv_fir(u, weight, bias=bias, silu=silu, layout=layout, **fused)
 
-                label = f"{layout} B{batch} L{length} D{channels} K{taps}" + " SiLU" * silu + " gates" * gates
-                inputs = [u, weight, *fused.values()]
-                peers: dict[str, float | None] = {}
-                backward_peers: dict[str, float | None] = {}
-                if not silu and channels == 2048:
-                    narrow = weight.detach().bfloat16().requires_grad_()
-                    time = 1 if layout == "bld" else 2
-                    peers["torch.compile"] = bench.try_time(lambda w=narrow: compiled(u, w, time))
-                    if layout == "bdl":
-                        flipped = narrow.detach().flip(1)[:, None].requires_grad_()
-                        plain = lambda w=flipped, k=taps: F.conv1d(u, w, padding=k - 1, groups=channels)[..., :length]  # noqa: E731
-                        peers["torch conv1d"] = bench.try_time(plain)
-                tensors = 4 if gates else 2
-                yield Row("conv_fir", label, "forward", bench.bytes_floor(tensors * u.numel() * 2), bench.time(ours), peers)
-                tensors = 7 if gates else 3
-                time_back = bench.gradient_time(ours, inputs)
-                yield Row("conv_fir", label, "backward", bench.bytes_floor(tensors * u.numel() * 2), time_back, backward_peers)
+    peers: dict[str, float | None] = {}
+    if taps == 4 and not silu and channels == 2048:
+        compiled = torch.compile(shift_and_add, dynamic=False)
+        narrow = weight.detach().bfloat16()
+        with torch.no_grad():
+            peers["torch.compile"] = bench.try_time(lambda: compiled(u, narrow, 1 if layout == "bld" else 2))
+            if layout == "bdl":
+                kernel = narrow.flip(1)[:, None]
+                peers["torch conv1d"] = bench.try_time(lambda: F.conv1d(u, kernel, padding=taps - 1, groups=channels))
+    label = f"{layout} B{batch} L{length} D{channels} K{taps}" + " SiLU" * silu + " gates" * gates
+    size = u.numel() * 2
+    yield Row("conv_fir", label, "forward", bench.bytes_floor((4 if gates else 2) * size), bench.time(ours), peers)
+    backward = bench.gradient_time(ours, [u, weight, *fused.values()])
+    yield Row("conv_fir", label, "backward", bench.bytes_floor((7 if gates else 3) * size), backward)

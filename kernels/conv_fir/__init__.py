@@ -33,13 +33,13 @@ def conv_fir(
 ) -> Tensor:
     """y = postgate * act(bias + sum_j weight[:, j] * (pregate * u)[t - j]), act the identity or SiLU.
 
-    u, pregate, postgate: (batch, length, channels), or (batch, channels, length) with layout="bdl"; float32, float16, bfloat16 or
-    float64. weight: (channels, taps), 2 <= taps <= 128, by delay: weight[:, 0] multiplies the present token (a torch Conv1d's weight
-    is this one flipped: `conv.weight[:, 0].flip(-1)`). bias: (channels,). state: (batch, taps - 1, channels), in "bdl"
-    (batch, channels, taps - 1): the gated inputs before the first token, oldest first, as `conv_fir_state` returns them.
-    cu_seqlens or document_starts (kernels/documents.py): boundaries that no tap crosses; a row's first document continues the state.
-    Returns a dense tensor like u. Sums are kept in float32. Memory: one read of each input, one write. Differentiable once in every
-    tensor. ValueError on anything else.
+    u, pregate, postgate: (batch, length, channels), or (batch, channels, length) with layout="bdl"; float32, float16, bfloat16
+    or float64. weight: (channels, taps), 2 <= taps <= 128, by delay: weight[:, 0] multiplies the present token (a torch
+    Conv1d's weight is this one flipped: `conv.weight[:, 0].flip(-1)`). bias: (channels,). state: (batch, taps - 1, channels),
+    in "bdl" (batch, channels, taps - 1): the gated inputs before the first token, oldest first, as `conv_fir_state` returns
+    them. cu_seqlens or document_starts (kernels/documents.py): boundaries that no tap crosses; a row's first document
+    continues the state. Returns a dense tensor like u. Sums are kept in float32. Memory: one read of each input, one write.
+    Differentiable once in every tensor. ValueError on anything else.
     """
     u, pregate, postgate, state = autocast(u, pregate, postgate, state)  # type: ignore[assignment]
     _check(u, weight, bias, pregate, postgate, state, layout)

@@ -55,7 +55,9 @@ def cases() -> Iterator[Case]:
             documents = [1, 0, 700, 2, 1000, 1000, 297]
             fused = arguments(3, 1000, 200, 3, layout, fused=True, documents=documents)
             yield case(f"{layout} B3 L1000 D200 K3 everything", layout, dtype, fused, silu=True)
-            yield case(f"{layout} B1 L1021 D77 K8 everything", layout, dtype, arguments(1, 1021, 77, 8, layout, fused=True), silu=True)
+            yield case(
+                f"{layout} B1 L1021 D77 K8 everything", layout, dtype, arguments(1, 1021, 77, 8, layout, fused=True), silu=True
+            )
         for taps in (2, 5, 6, 7):
             yield case(f"{layout} B2 L257 D64 K{taps}", layout, torch.bfloat16, arguments(2, 257, 64, taps, layout), silu=True)
         yield case(f"{layout} B2 L3 D64 K4", layout, torch.bfloat16, arguments(2, 3, 64, 4, layout, fused=True))

@@ -4,6 +4,9 @@ Loads and stores stay whole vectors; the shift by one tap happens between regist
 elements. So at most 9 taps.
 """
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import triton
@@ -93,9 +96,8 @@ def fir_bdl_fwd_kernel(
         z = tl.zeros((BC, NV), tl.float32) + bias
         for j in tl.static_range(K):
             v = x[8 + i - j]
-            if HAS_DOCS:
-                if j > 0:
-                    v = tl.where(starts[i] <= (first + (i - j))[None, :], v, 0.0)
+            if HAS_DOCS and j > 0:
+                v = tl.where(starts[i] <= (first + (i - j))[None, :], v, 0.0)
             z += v * taps[j]
         if SILU:
             z = z / (1.0 + tl.exp(-z))
@@ -171,9 +173,8 @@ def fir_bdl_bwd_kernel(
                 if SILU or i < 8:
                     for j in tl.static_range(K):
                         v = x[8 + i - j]
-                        if HAS_DOCS:
-                            if j > 0:
-                                v = tl.where(starts[i] <= (first + (i - j))[None, :], v, 0.0)
+                        if HAS_DOCS and j > 0:
+                            v = tl.where(starts[i] <= (first + (i - j))[None, :], v, 0.0)
                         z += v * taps[j]
                 g = dz[i]
                 if SILU:
@@ -193,9 +194,8 @@ def fir_bdl_bwd_kernel(
             total = dtaps[j]
             for i in tl.static_range(8):
                 v = x[8 + i - j]
-                if HAS_DOCS:
-                    if j > 0:
-                        v = tl.where(starts[i] <= (first + (i - j))[None, :], v, 0.0)
+                if HAS_DOCS and j > 0:
+                    v = tl.where(starts[i] <= (first + (i - j))[None, :], v, 0.0)
                 total += dz[i] * v
             sums += (total,)
         dtaps = sums
@@ -205,9 +205,8 @@ def fir_bdl_bwd_kernel(
             dv = tl.zeros((BC, NV), tl.float32)
             for j in tl.static_range(K):
                 later = dz[i + j]
-                if HAS_DOCS:
-                    if j > 0:
-                        later = tl.where(starts[i + j] <= (first + i)[None, :], later, 0.0)
+                if HAS_DOCS and j > 0:
+                    later = tl.where(starts[i + j] <= (first + i)[None, :], later, 0.0)
                 dv += later * taps[j]
             out += (dv,)
         du = _zip(out)

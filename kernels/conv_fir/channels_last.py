@@ -4,6 +4,9 @@ A program covers BS segments of TS rows each and BD channels. Rows come from mem
 taps, window and weight gradients stay in registers.
 """
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import triton
@@ -16,7 +19,7 @@ from kernels.triton_support import narrow
 def _load_row(
     p_u, p_pre, p_state, row, t, d, L, D, su_t, sp_t, K: tl.constexpr, HAS_PRE: tl.constexpr, HAS_STATE: tl.constexpr
 ):
-    """v = u * pregate at rows t of the sequence, [BS, BD]; `row` is t relative to p_u; the state where t < 0; zero elsewhere."""
+    """v = u * pregate at rows t of the sequence, [BS, BD]; `row` is t from p_u on; the state where t < 0; else zero."""
     there = ((t >= 0) & (t < L))[:, None] & (d < D)[None, :]
     x = tl.load(p_u + row[:, None] * su_t + d[None, :], mask=there, other=0.0).to(tl.float32)
     if HAS_PRE:
@@ -89,9 +92,8 @@ def fir_bld_fwd_kernel(
             z = tl.zeros((BS, BD), tl.float32) + bias
             for j in tl.static_range(K):
                 x = rows[i + K - 1 - j]
-                if HAS_DOCS:
-                    if j > 0:
-                        x = tl.where((start <= t - j)[:, None], x, 0.0)
+                if HAS_DOCS and j > 0:
+                    x = tl.where((start <= t - j)[:, None], x, 0.0)
                 z += x * taps[j]
             if SILU:
                 z = z / (1.0 + tl.exp(-z))
@@ -112,7 +114,8 @@ def fir_bld_bwd_kernel(
 ):  # fmt: skip
     """Grid as forward's. TS + K - 1 is a multiple of U: the row at time t gives du at t - (K - 1), once its dz is there.
 
-    p_dw: (programs of one channel block, K, D) float32, p_dbias: (the same, D): partial sums. With a state, time begins at -(K - 1).
+    p_dw: (programs of one channel block, K, D) float32, p_dbias: (the same, D): partial sums. With a state, time begins at
+    -(K - 1).
     """
     EARLY: tl.constexpr = K - 1 if HAS_STATE else 0
     d = tl.program_id(0) * BD + tl.arange(0, BD)
@@ -191,9 +194,8 @@ def fir_bld_bwd_kernel(
                 z = tl.zeros((BS, BD), tl.float32) + bias
                 for j in tl.static_range(K):
                     x = rows[i + K - 1 - j]
-                    if HAS_DOCS:
-                        if j > 0:
-                            x = tl.where((start <= t - j)[:, None], x, 0.0)
+                    if HAS_DOCS and j > 0:
+                        x = tl.where((start <= t - j)[:, None], x, 0.0)
                     z += x * taps[j]
                 if SILU:
                     gate = 1.0 / (1.0 + tl.exp(-z))
@@ -208,9 +210,8 @@ def fir_bld_bwd_kernel(
             sums = ()
             for j in tl.static_range(K):
                 x = rows[i + K - 1 - j]
-                if HAS_DOCS:
-                    if j > 0:
-                        x = tl.where((start <= t - j)[:, None], x, 0.0)
+                if HAS_DOCS and j > 0:
+                    x = tl.where((start <= t - j)[:, None], x, 0.0)
                 sums += (dtaps[j] + own * x,)
             dtaps = sums
             drows += (dz,)
@@ -220,9 +221,8 @@ def fir_bld_bwd_kernel(
             dv = tl.zeros((BS, BD), tl.float32)
             for j in tl.static_range(K):
                 later = drows[i + j]
-                if HAS_DOCS:
-                    if j > 0:
-                        later = tl.where((sees[i + j] <= t)[:, None], later, 0.0)
+                if HAS_DOCS and j > 0:
+                    later = tl.where((sees[i + j] <= t)[:, None], later, 0.0)
                 dv += later * taps[j]
             ready = first + i >= K - 1
             there = ((t >= 0) & (t < L))[:, None] & (d < D)[None, :] & ready

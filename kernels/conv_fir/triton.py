@@ -1,5 +1,8 @@
 """Launches the short convolution's kernels, and hands longer filters to the Toeplitz kernels."""
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -18,7 +21,8 @@ from kernels.triton_support import TRITON_TYPES
 
 MOST_TAPS = 8  # of the kernels that keep all taps in registers
 
-# Shapes of programs, chosen by measurement (benchmarks/NOTES.md). (B, L, D): U rows at once, BS segments of about ROWS rows, BD channels.
+# Shapes of programs, chosen by measurement (benchmarks/NOTES.md). (B, L, D): U rows at once, BS segments of about ROWS rows,
+# BD channels.
 _BLD_FORWARD = {"U": 8, "BS": 4, "BD": 256, "num_warps": 4}
 _BLD_BACKWARD = {"U": 4, "BS": 4, "BD": 128, "num_warps": 4}
 _BLD_ROWS = 128
@@ -64,7 +68,7 @@ def _channels_first(channels_last: bool, *tensors: Tensor | None) -> list[Tensor
 
 
 def _segment_rows(length: int, step: int, extra: int, segments: int) -> int:
-    """Rows of a segment such that rows + extra is a multiple of the step: about _BLD_ROWS, fewer where the sequence is short."""
+    """Rows of a segment, so that rows + extra is a multiple of the step: about _BLD_ROWS, fewer for a short sequence."""
     wanted = min(_BLD_ROWS, triton.cdiv(length, segments))
     return max(triton.cdiv(wanted + extra, step) * step - extra, 1)
 

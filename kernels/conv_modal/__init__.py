@@ -31,18 +31,19 @@ def conv_modal(
     cu_seqlens: Tensor | None = None,
     document_starts: Tensor | None = None,
 ) -> Tensor:
-    """y = postgate * (k * v + skip v), v = pregate * u, k[t] = sum_n Re(r_n exp((decay_n + i frequency_n) t)), causal, any length.
+    """y = postgate * (k * v + skip v), v = pregate * u, k[t] = sum_n Re(r_n exp((decay_n + i frequency_n) t)), causal.
 
-    u, pregate, postgate: (batch, channels, length) in float32, float16, bfloat16 or float64. decay (<= 0, per token), frequency
-    (radians per token): (channels, modes), modes <= 64, float32 or float64; residue: (channels, modes, 2), real and imaginary parts.
-    A filter of conjugate pairs (S4D, Gu et al. 2022) has twice the residue of one of each pair. skip: (channels,).
-    state: (batch, channels, modes, 2) float32, the modes' states x_n after the token before the first, as `conv_modal_state` and
-    `conv_modal_step` return them. cu_seqlens or document_starts (kernels/documents.py): boundaries that nothing crosses; a row's first
-    document goes on from the state. Returns a dense tensor like u.
+    u, pregate, postgate: (batch, channels, length) in float32, float16, bfloat16 or float64. decay (<= 0, per token),
+    frequency (radians per token): (channels, modes), modes <= 64, float32 or float64; residue: (channels, modes, 2), real and
+    imaginary parts. A filter of conjugate pairs (S4D, Gu et al. 2022) has twice the residue of one of each pair. skip:
+    (channels,). state: (batch, channels, modes, 2) float32, the modes' states x_n after the token before the first, as
+    `conv_modal_state` and `conv_modal_step` return them. cu_seqlens or document_starts (kernels/documents.py): boundaries that
+    nothing crosses; a row's first document goes on from the state. Returns a dense tensor like u.
 
-    One read of u and the gates and one write, at every length: chunks of 64 tokens are products on the tensor cores, with operands in
-    u's dtype, and modes' states pass from chunk to chunk in float32 (H3, Fu et al. 2023, section 4.2: state passing; LaughingHyena,
-    Massaroli et al. 2023: modal form). Differentiable once in every tensor. ValueError on anything else.
+    One read of u and the gates and one write, at every length: chunks of 64 tokens are products on the tensor cores, with
+    operands in u's dtype, and modes' states pass from chunk to chunk in float32 (H3, Fu et al. 2023, section 4.2: state
+    passing; LaughingHyena, Massaroli et al. 2023: modal form). Differentiable once in every tensor. ValueError on anything
+    else.
     """
     y, _ = _call(u, decay, frequency, residue, skip, pregate, postgate, state, cu_seqlens, document_starts, False)
     return y
@@ -202,7 +203,7 @@ def _backward(
     document_starts: Tensor | None,
     carries: Tensor,
 ) -> list[Tensor]:
-    """Gradients of u, decay, frequency, residue and of those of skip, pregate, postgate and state that are there, in this order."""
+    """Gradients of u, decay, frequency, residue and of what is there of skip, pregate, postgate and state, in this order."""
     gradients = implementation("conv_modal", u).backward(
         dy, u, decay, frequency, residue, skip, pregate, postgate, state, document_starts, carries
     )

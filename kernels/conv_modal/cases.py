@@ -58,9 +58,7 @@ def unfused(u: Tensor, pregate: Tensor | None = None, postgate: Tensor | None = 
 
 def case(name: str, dtype: torch.dtype, inputs: dict[str, Any]) -> Case:
     """A case of the inputs; modes and states stay float32."""
-    return Case(
-        "conv_modal", name, conv_modal, outputs, inputs, dtype, _FLOAT32, plain=unfused, limits=CONVOLUTION_LIMITS
-    )
+    return Case("conv_modal", name, conv_modal, outputs, inputs, dtype, _FLOAT32, plain=unfused, limits=CONVOLUTION_LIMITS)
 
 
 def state_case(name: str, dtype: torch.dtype, inputs: dict[str, Any]) -> Case:

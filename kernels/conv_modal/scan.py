@@ -1,13 +1,17 @@
 """The chunked scan: convolution with sums of exponentials in one read and one write of the sequence.
 
-A tile is R chunks of C tokens of one sequence, chunks as rows. With x_r the chunks, S_r the modes' states before each and T the
-Toeplitz block of the filter's first C taps: y_r = x_r T + Re(S_r O), O[n, o] = residue_n pole_n^(o+1), and
-S_{r+1} = pole^C S_r + x_r G, G[i, n] = pole_n^(C-1-i): a scan over the tile's rows, in float32; its last state is carried to the next tile.
+A tile is R chunks of C tokens of one sequence, chunks as rows. With x_r the chunks, S_r the modes' states before each and T
+the Toeplitz block of the filter's first C taps: y_r = x_r T + Re(S_r O), O[n, o] = residue_n pole_n^(o+1), and S_{r+1} =
+pole^C S_r + x_r G, G[i, n] = pole_n^(C-1-i): a scan over the tile's rows, in float32; its last state is carried to the next
+tile.
 
-Backward runs the tiles from the last to the first with the adjoint states P_r = dz_r Q + pole^C P_{r+1}, Q[o, n] = pole_n^(o+1), and
-recomputes S_r from the state that forward left at each tile. Documents: as in conv_toeplitz inside a chunk; a chunk in which a document
-begins passes no state on, takes the state only up to there, and gives only what comes after.
+Backward runs the tiles from the last to the first with the adjoint states P_r = dz_r Q + pole^C P_{r+1}, Q[o, n] =
+pole_n^(o+1), and recomputes S_r from the state that forward left at each tile. Documents: as in conv_toeplitz inside a chunk;
+a chunk in which a document begins passes no state on, takes the state only up to there, and gives only what comes after.
 """
+
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false, reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ def _then(ar, ai, br, bi, cr, ci, dr, di):
 
 @triton.jit
 def _scan(ar, ai, gr, gi, carry_r, carry_i, R: tl.constexpr, REVERSE: tl.constexpr):
-    """Of S_{r+1} = a_r S_r + g_r: S_r before each row, and the carry after the tile; REVERSE: after each row, from the last. [R, N]."""
+    """Of S_{r+1} = a_r S_r + g_r: S before each row, [R, N], and the carry after the tile; REVERSE: from the last row."""
     first: tl.constexpr = R - 1 if REVERSE else 0
     r = tl.arange(0, R)[:, None]
     gr += tl.where(r == first, ar * carry_r - ai * carry_i, 0.0)
@@ -132,8 +136,8 @@ def modal_fwd_kernel(
             if HAS_POST:
                 y *= _load(p_post + b64 * spost_b + h * spost_c, t, L)
             tl.store(p_y + row * L + t, narrow(y, DTYPE), mask=t < L)
-            if AFTER:
-                if tile == tiles - 1:  # the state after the last token, which may stand anywhere in its chunk
+            if AFTER:  # noqa: SIM102  (one is decided when compiling, the other when running)
+                if tile == tiles - 1:  # the state after the last token, anywhere in its chunk
                     last = (L - 1) // C
                     count = L - last * C
                     left = count - 1 - i
@@ -154,15 +158,17 @@ def modal_fwd_kernel(
 
 @triton.jit
 def modal_bwd_kernel(
-    p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_start, p_segment, p_carry, p_du, p_dpre, p_dpost, p_dstate, p_dk, p_dmode,
+    p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_start, p_segment, p_carry,
+    p_du, p_dpre, p_dpost, p_dstate, p_dk, p_dmode,
     L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
     C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
     HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid as forward's. p_dstate: (B, D, N, 2), the adjoint state at the first token, without the residue.
 
-    p_dk: (D, splits, C), the gradient of the first C taps from pairs of tokens in one chunk; p_dmode: (D, splits, 2, N, 2), that of the
-    residue and of the pole's logarithm over the residue from pairs in different chunks, as complex factors. All float32.
+    p_dk: (D, splits, C), the gradient of the first C taps from pairs of tokens in one chunk; p_dmode: (D, splits, 2, N, 2),
+    that of the residue and of the pole's logarithm over the residue from pairs in different chunks, as complex factors. All
+    float32.
     """
     h = tl.program_id(0).to(tl.int64)
     D = tl.num_programs(0)

@@ -5,6 +5,9 @@ cpow[c, m, n] = (Re, -Im) of residue times that: the real part of a product with
 Angles are reduced to one turn in float64: an angle of a million radians has no digits left in float32.
 """
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import triton

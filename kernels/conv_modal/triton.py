@@ -1,5 +1,8 @@
 """Launches the modal scan and the Vandermonde products, and puts the gradients of poles and residues together."""
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -90,7 +93,7 @@ def forward(
     document_starts: Tensor | None,
     want_state: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y, the state after the last token (if wanted), and the states before each tile of _CHUNK * _ROWS tokens, (batch, channels, tiles, modes, 2)."""
+    """y, the state after the last token (if wanted), and the states before each tile, shaped as `carries_shape` says."""
     u, pregate, postgate = rows_last(u), rows_last(pregate), rows_last(postgate)  # type: ignore[assignment]
     decay, frequency, residue = decay.contiguous(), frequency.contiguous(), residue.contiguous()
     batch, channels, length = u.shape
@@ -162,7 +165,7 @@ def backward(
 
 
 def _mode_gradients(tables: _Tables, residue: Tensor, dtaps: Tensor, dmode: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of decay, frequency and residue: what pairs of chunks gave, and what the first taps give through their powers."""
+    """Gradients of decay, frequency and residue: from pairs of chunks, and from the first taps through their powers."""
     powers = tables.pow[:, :_CHUNK].flatten(2)  # (channels, chunk, pairs)
     risen = dtaps * torch.arange(_CHUNK, dtype=torch.float32, device=dtaps.device)
     within = torch.stack([dtaps, risen], dim=1)

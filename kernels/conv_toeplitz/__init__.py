@@ -31,14 +31,15 @@ def conv_toeplitz(
 ) -> Tensor:
     """y = postgate * act(bias + sum_j filter[:, j] * (pregate * u)[t - j]), act the identity or SiLU.
 
-    u, pregate, postgate: (batch, channels, length) in float32, float16, bfloat16 or float64. filter: (filters, taps), 2 <= taps <= 2048;
-    channels is a multiple of filters, and channel c uses filter c // (channels // filters). bias: (channels,). state: (batch,
-    channels, taps - 1), the gated inputs before the first token, oldest first (`conv_fir_state(..., layout="bdl")` makes it).
-    cu_seqlens or document_starts (kernels/documents.py): boundaries that no tap crosses. Returns a dense tensor like u.
+    u, pregate, postgate: (batch, channels, length) in float32, float16, bfloat16 or float64. filter: (filters, taps), 2 <=
+    taps <= 2048; channels is a multiple of filters, and channel c uses filter c // (channels // filters). bias: (channels,).
+    state: (batch, channels, taps - 1), the gated inputs before the first token, oldest first (`conv_fir_state(...,
+    layout="bdl")` makes it). cu_seqlens or document_starts (kernels/documents.py): boundaries that no tap crosses. Returns a
+    dense tensor like u.
 
-    Products take the filter in u's dtype and sum in float32 (float32: three tf32 products). Differentiable once in every tensor.
-    Up to 129 taps one read of u from memory and one write (StripedHyena 2, Ku et al. 2025, section 3.2: two-stage blocked convolution);
-    beyond, operations: 2 (taps / 128 + 1) 128 per sample. ValueError on anything else.
+    Products take the filter in u's dtype and sum in float32 (float32: three tf32 products). Differentiable once in every
+    tensor. Up to 129 taps one read of u from memory and one write (StripedHyena 2, Ku et al. 2025, section 3.2: two-stage
+    blocked convolution); beyond, operations: 2 (taps / 128 + 1) 128 per sample. ValueError on anything else.
     """
     u, pregate, postgate, state = autocast(u, pregate, postgate, state)  # type: ignore[assignment]
     check_tensors("conv_toeplitz", u=u, filter=filter, bias=bias, pregate=pregate, postgate=postgate, state=state)

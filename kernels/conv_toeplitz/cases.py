@@ -53,7 +53,9 @@ def cases() -> Iterator[Case]:
         yield case("B2 D32 L2048 K65", dtype, arguments(2, 32, 2048, 32, 65))
         everything = arguments(3, 24, 1000, 4, 128, fused=True, documents=[1, 0, 700, 2, 1000, 1000, 297])
         yield case("B3 D24 L1000 G4 K128 everything", dtype, everything, silu=True)
-        yield case("B1 D16 L2100 G2 K1000 everything", dtype, arguments(1, 16, 2100, 2, 1000, fused=True, documents=[2000, 100]))
+        yield case(
+            "B1 D16 L2100 G2 K1000 everything", dtype, arguments(1, 16, 2100, 2, 1000, fused=True, documents=[2000, 100])
+        )
     yield case("B2 D8 L3000 K2048", torch.bfloat16, arguments(2, 8, 3000, 8, 2048))
     yield case("B2 D8 L5 K17", torch.bfloat16, arguments(2, 8, 5, 8, 17))
     yield case("B2 D8 L4096 K256", torch.bfloat16, arguments(2, 8, 4096, 2, 256), silu=True)

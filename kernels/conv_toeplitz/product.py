@@ -1,15 +1,19 @@
 """Causal FIR convolution as products with Toeplitz blocks on the tensor cores.
 
-A sequence is cut into chunks of C. With x_c the c-th chunk as a row, y_c = sum_j x_{c-j} T_j, T_j[i, o] = k[jC + o - i] (StripedHyena 2's
-two-stage form where k has at most C + 1 taps: j is 0 or 1). All sequences that share a filter give the rows of one product:
-rows = (channel of the group, batch, chunk), R of them at once. The transposed product, x_c = sum_j y_{c+j} T_j^T, is the backward's.
+A sequence is cut into chunks of C. With x_c the c-th chunk as a row, y_c = sum_j x_{c-j} T_j, T_j[i, o] = k[jC + o - i]
+(StripedHyena 2's two-stage form where k has at most C + 1 taps: j is 0 or 1). All sequences that share a filter give the rows
+of one product: rows = (channel of the group, batch, chunk), R of them at once. The transposed product, x_c = sum_j y_{c+j}
+T_j^T, is the backward's.
 
 T_j is read from a table of the filter's 8 shifts, so that whole vectors come from aligned addresses:
 table[r, C + x] = k[x - r], hence T_j[i, o] = table[i % 8, C + jC + o - 8 (i // 8)].
 
-Documents: inside a chunk, row by row, one product for each document that the chunk has, its inputs and outputs masked; between chunks
-only the document that spans the boundary goes through, masked on both sides. Masked terms are exact zeros.
+Documents: inside a chunk, row by row, one product for each document that the chunk has, its inputs and outputs masked; between
+chunks only the document that spans the boundary goes through, masked on both sides. Masked terms are exact zeros.
 """
+
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false, reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -72,10 +76,10 @@ def toeplitz_kernel(
 ):  # fmt: skip
     """Grid (filters, splits of the tiles of rows). One of three:
 
-    forward: out = post * act(bias + conv(x * pre)); GRADIENT: with dy, out = dz = dy * post * act'(z) and extra = dpost = dy * act(z);
-    TRANSPOSED: out = du = dv * pre and extra = dpre = dv * u, dv the transposed convolution of x = dz. J: blocks beyond the first;
-    RESIDENT: J where all blocks stay in shared memory, else 0. PER: channels of a filter. p_segment: rank of a token's document
-    in its chunk.
+    forward: out = post * act(bias + conv(x * pre)); GRADIENT: with dy, out = dz = dy * post * act'(z) and extra = dpost = dy *
+    act(z); TRANSPOSED: out = du = dv * pre and extra = dpre = dv * u, dv the transposed convolution of x = dz. J: blocks
+    beyond the first; RESIDENT: J where all blocks stay in shared memory, else 0. PER: channels of a filter. p_segment: rank of
+    a token's document in its chunk.
     """
     g = tl.program_id(0)
     D = tl.num_programs(0) * PER
@@ -139,10 +143,7 @@ def toeplitz_kernel(
             if TRANSPOSED:
                 T0 = tl.trans(T0)
         if HAS_DOCS:
-            if TRANSPOSED:
-                acc = tl.where(t >= edge_start[:, None], acc, 0.0)
-            else:
-                acc = tl.where(own_start < begin[:, None], acc, 0.0)
+            acc = tl.where(t >= edge_start[:, None] if TRANSPOSED else own_start < begin[:, None], acc, 0.0)
             inside = there[:, None] & (t >= 0) & (t < L)
             segment = tl.load(p_segment + b64[:, None] * L + t, mask=inside, other=0)
             for s in range(0, tl.max(segment) + 1):
@@ -198,14 +199,15 @@ def toeplitz_dfilter_kernel(
 ):  # fmt: skip
     """Grid (filters, groups of M blocks, splits of the tiles). dT_j = sum over rows of x_{c-j}^T dz_c, and its diagonals' sums.
 
-    p_part: (filters, splits, J + 1 rounded up to groups, 2C) float32; entry C + m of block j is the part of dk[jC + m], -C <= m < C.
+    p_part: (filters, splits, J + 1 rounded up to groups, 2C) float32; entry C + m of block j is the part of dk[jC + m], -C <=
+    m < C.
     """
     g = tl.program_id(0)
     D = tl.num_programs(0) * PER
     first = M * tl.program_id(1)
     i = tl.arange(0, C)
     dblocks = ()
-    for m in tl.static_range(M):
+    for _ in tl.static_range(M):
         dblocks += (tl.zeros((C, C), tl.float32),)
     for tile in range(tl.program_id(2), tiles, tl.num_programs(2)):
         b, hc, begin, there = _rows(tile, R, C, NC, B, total, 0)
