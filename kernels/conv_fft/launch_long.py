@@ -38,6 +38,17 @@ def outer_tile(outer: int) -> dict[str, int]:
     return {"BM": 128 if tall else block, "BK": block, "BN": {16: 256, 32: 128}.get(block, 64), "num_warps": 8 if tall else 4}
 
 
+# Registers a thread may have, by (kernel, rows of its tile), where fewer than 255 put more programs on a multiprocessor.
+REGISTERS = {("outer forward", 64): 168, ("outer inverse", 64): 168, ("outer inverse", 128): 128}
+
+
+def outer_options(kernel: str, outer: int) -> dict[str, int]:
+    """Constants and launch options of the outer transform."""
+    tile = outer_tile(outer)
+    limit = REGISTERS.get((kernel, tile["BM"]))
+    return tile | {"num_stages": 2} | ({"maxnreg": limit} if limit else {})
+
+
 @functools.lru_cache(maxsize=64)
 def _inner_constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
     na, nb = p.factors
@@ -138,7 +149,7 @@ class Long:
         outer_fwd_kernel[grid](
             u, gate, z, scales, *self.ends, self.twiddles, *self._table(rows, i, u.shape[-1], first, each),
             M=self.p.inner, ONE_BLOCK=self.p.outer <= self.tile["BK"], HAS_PRE=gate is not None,
-            ALIGN=8 if rows.aligned else 1, num_stages=2, **self.tile,
+            ALIGN=8 if rows.aligned else 1, **outer_options("outer forward", self.p.outer),
         )  # fmt: skip
         return z, scales
 
@@ -151,7 +162,7 @@ class Long:
         outer_inv_kernel[grid](
             z, scales, k_scale, *a, *b, *self.ends, self.twiddles, *self._table(rows, i, a[1].shape[-1], first, each),
             M=self.p.inner, HAS_A=a[0] is not None, HAS_B=b[0] is not None, SCALE_BY_K1=by_k1,
-            ALIGN=8 if rows.aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], num_stages=2, **self.tile,
+            ALIGN=8 if rows.aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], **outer_options("outer inverse", self.p.outer),
         )  # fmt: skip
 
     def _spectrum(self, k: Tensor, taps: Rows) -> tuple[Tensor, Tensor, Tensor]:

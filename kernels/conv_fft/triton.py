@@ -14,7 +14,7 @@ from torch import Tensor
 from kernels.configurations import Configuration
 from kernels.conv_fft import reference
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
-from kernels.conv_fft.launch_long import Long, outer_tile
+from kernels.conv_fft.launch_long import Long, outer_options
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, INNER, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
@@ -79,7 +79,7 @@ def _rows(u: Tensor, document_starts: Tensor | None, longest: int) -> Rows:
 
 
 def shipped() -> Iterator[Configuration]:
-    """Every size of the fused kernels gated, and of the passes of long convolutions, in bfloat16."""
+    """The sizes with the most and the fewest registers, bfloat16: those between are the same code with smaller tiles."""
     pointers = dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
     pointers |= dict.fromkeys(("F1R", "F1I", "FR", "FI", "F2R", "F2I"), "*fp16")
     pointers |= dict.fromkeys(("K", "T", "LENGTH", "COUNT", "Z", "ZX", "ZG"), "*i32")
@@ -88,12 +88,14 @@ def shipped() -> Iterator[Configuration]:
     ) | {"FIRST": "*i64"}
     pointers |= dict.fromkeys(("WHICH", "row_length", "first_channel", "N1", "capacity", "ROWS"), "i32")
     flags = {"HAS_PRE": True, "HAS_POST": True, "FULL": True, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
-    for points in FORWARD:
+    for points in (256, 1024, 4096, 8192):
         for name, kernel, backward in (("fused forward", fused_fwd_kernel, False), ("fused backward", fused_bwd_kernel, True)):
-            yield _configuration(f"{name} {points}", name, kernel, pointers, flags, _plan(points, 1, backward))
+            p = _plan(points, 1, backward)
+            allowed = SPILLS.get((name, *p.factors), 0)
+            yield _configuration(f"{name} {points}", kernel, pointers, flags, options(name, p), allowed, True)
     filters = dict.fromkeys(("TAPS", "REVERSE", "DTAPS", "DREVERSE", "COS", "SIN"), "*fp32") | pointers
     filters |= dict.fromkeys(("taps", "reverse_taps", "parts"), "i32")
-    for factors in sorted({*FORWARD.values(), *BACKWARD.values()}):
+    for factors in ((32, 32), (128, 64)):
         n1, n2 = factors
         constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True}
         label = f"{n1} x {n2}"
@@ -101,22 +103,22 @@ def shipped() -> Iterator[Configuration]:
         constants = constants | {"P": max(1, 64 // n1)}
         yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
     for outer in (16, 64, 256):
-        tile = outer_tile(outer)
-        warps = tile.pop("num_warps")
         for name, kernel, more in (
-            ("forward", outer_fwd_kernel, {"HAS_PRE": True, "ONE_BLOCK": outer <= 64}),
-            ("inverse", outer_inv_kernel, {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}),
+            ("outer forward", outer_fwd_kernel, {"HAS_PRE": True, "ONE_BLOCK": outer <= 64}),
+            ("outer inverse", outer_inv_kernel, {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}),
         ):
-            constants = {"M": 1024, "ALIGN": 8} | tile | more
-            yield Configuration(f"outer {name} {outer}", kernel, pointers, constants, warps, 2, wgmma=outer >= 64)
-    for inner in INNER:
+            constants = {"M": 1024, "ALIGN": 8} | more
+            launch = outer_options(name, outer)
+            yield _configuration(f"{name} {outer}", kernel, pointers, constants, launch, 0, outer >= 64)
+    for inner in (1024, 4096):
         for name, kernel, more in (
             ("inner forward", inner_fwd_kernel, {}),
             ("inner backward", inner_bwd_kernel, {"NEEDS_Y": True, "TAPS": True}),
             ("inner filter", inner_filter_kernel, {}),
         ):
             p = _plan(inner, 16, name == "inner backward")
-            yield _configuration(f"{name} {inner}", name, kernel, pointers, more | {"BN": 256}, p)
+            allowed = SPILLS.get((name, *p.factors), 0)
+            yield _configuration(f"{name} {inner}", kernel, pointers, more | {"BN": 256}, options(name, p), allowed, True)
 
 
 def _plan(inner: int, outer: int, backward: bool) -> Plan:
@@ -125,11 +127,9 @@ def _plan(inner: int, outer: int, backward: bool) -> Plan:
 
 
 def _configuration(
-    label: str, name: str, kernel: Any, signature: dict[str, str], constants: dict[str, Any], p: Plan
+    name: str, kernel: Any, signature: dict[str, str], constants: dict[str, Any], launch: dict[str, Any], spills: int, wgmma: bool
 ) -> Configuration:
-    launch = options(name, p)
+    launch = dict(launch)
     warps, stages, limit = launch.pop("num_warps"), launch.pop("num_stages"), launch.pop("maxnreg", None)
     more = {"maxnreg": limit} if limit else {}
-    return Configuration(
-        label, kernel, signature, constants | launch, warps, stages, SPILLS.get((name, *p.factors), 0), True, options=more
-    )
+    return Configuration(name, kernel, signature, constants | launch, warps, stages, spills, wgmma, options=more)
