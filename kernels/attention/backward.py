@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.forward import keys_seen
+from kernels.attention.forward import keys_seen, own_numbers, own_tile
 from kernels.triton_support import narrow, operand
 
 
@@ -65,7 +65,7 @@ def _queries_seeing(
 
 @triton.jit
 def _gather_dkdv(
-    dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, lo, hi, first, last, scale_log2, G: tl.constexpr,
+    dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, hi, first, last, scale_log2, G: tl.constexpr,
     BM: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr, WS: tl.constexpr, STAGES: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -79,7 +79,7 @@ def _gather_dkdv(
             head = i_h + step // blocks
             start_m = lo + step % blocks * BM
         q = operand(q_desc.load([i_b, head, start_m, 0]).reshape(BM, BD), DTYPE)
-        lse = lse_desc.load([i_b, head, start_m]).reshape(BM)
+        lse = lse_desc.load([(i_b * H + head) * row + start_m])
         s = tl.dot(k, q.T, input_precision=PRECISION)  # transposed: [BN, BM]
         p = tl.exp2(s * scale_log2 - lse[None, :])
         if MASKED:
@@ -88,21 +88,22 @@ def _gather_dkdv(
         do = operand(do_desc.load([i_b, head, start_m, 0]).reshape(BM, BD), DTYPE)
         dv = tl.dot(operand(p, DTYPE), do, dv, input_precision=PRECISION)
         dp = tl.dot(v, do.T, input_precision=PRECISION)
-        delta = delta_desc.load([i_b, head, start_m]).reshape(BM)
+        delta = delta_desc.load([(i_b * H + head) * row + start_m])
         ds = p * (dp - delta[None, :])
         dk = tl.dot(operand(ds, DTYPE), q, dk, input_precision=PRECISION)
     return dk, dv
 
 
-@triton.jit(do_not_specialize=["Lq", "Lk", "document_row", "window"])
+@triton.jit(do_not_specialize=["H", "Lq", "Lk", "row", "document_row", "window"])
 def attention_bwd_kernel_dkdv(
-    q_desc, k_desc, v_desc, do_desc, lse_desc, delta_desc, start_desc, end_desc, p_start, p_end, p_order, p_dk, p_dv,
-    sk_b, sk_h, sk_l, sv_b, sv_h, sv_l, Lq, Lk, document_row, window, scale, scale_log2,
+    q_desc, p_k, p_v, do_desc, lse_desc, delta_desc, p_start, p_end, p_order, p_dk, p_dv,
+    sk_b, sk_h, sk_l, sv_b, sv_h, sv_l, tk_b, tk_h, tk_l, tv_b, tv_h, tv_l,
+    H, Lq, Lk, row, document_row, window, scale, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
     WS: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles of keys, KV heads, B). Descriptors: (1, 1, BM or BN, BD) of q, k, v, do; (1, 1, BM) of lse and delta."""
+    """Grid (tiles of keys, KV heads, B). Descriptors of blocks (1, 1, BM, BD) of q and do, (BM,) of lse and delta."""
     i_t, i_kv, i_b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if HAS_DOCUMENTS:
         i_t = tl.load(p_order + i_b * tl.num_programs(0) + i_t)  # the longest first
@@ -112,26 +113,29 @@ def attention_bwd_kernel_dkdv(
     starts, ends = keys, keys
     top_start, top_end, bottom_start, bottom_end = start_n, start_n, start_n, start_n
     if HAS_DOCUMENTS:
-        row_start = i_b.to(tl.int64) * document_row
-        ends = end_desc.load([i_b, start_n]).reshape(BN)
-        top_end, bottom_end = tl.load(p_end + row_start + start_n), tl.load(p_end + row_start + bottom)
+        p_end += i_b.to(tl.int64) * document_row
+        ends = own_numbers(p_end, start_n, document_row, BN, WS)
+        top_end, bottom_end = tl.load(p_end + start_n), tl.load(p_end + bottom)
         if not CAUSAL:
-            starts = start_desc.load([i_b, start_n]).reshape(BN)
-            top_start, bottom_start = tl.load(p_start + row_start + start_n), tl.load(p_start + row_start + bottom)
+            p_start += i_b.to(tl.int64) * document_row
+            starts = own_numbers(p_start, start_n, document_row, BN, WS)
+            top_start, bottom_start = tl.load(p_start + start_n), tl.load(p_start + bottom)
     first, last = _queries_seeing(keys, starts, ends, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     lo, full_hi = _queries_seeing(start_n, top_start, top_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     full_lo, hi = _queries_seeing(bottom, bottom_start, bottom_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     lo = lo // BM * BM  # descriptors of one row of numbers start at multiples of 16 bytes
     hi = hi + 1
 
-    k = operand(k_desc.load([i_b, i_kv, start_n, 0]).reshape(BN, BD), DTYPE)
-    v = operand(v_desc.load([i_b, i_kv, start_n, 0]).reshape(BN, BD), DTYPE)
+    p_k += i_b.to(tl.int64) * sk_b + i_kv.to(tl.int64) * sk_h
+    p_v += i_b.to(tl.int64) * sv_b + i_kv.to(tl.int64) * sv_h
+    k = own_tile(p_k, sk_l, start_n, Lk, D, BN, BD, WS, DTYPE)
+    v = own_tile(p_v, sv_l, start_n, Lk, D, BN, BD, WS, DTYPE)
     dk = tl.zeros([BN, BD], tl.float32)
     dv = tl.zeros([BN, BD], tl.float32)
     i_h = i_kv * G
     if WS:
         dk, dv = _gather_dkdv(
-            dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, lo, hi, first, last, scale_log2, G,
+            dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, hi, first, last, scale_log2, G,
             BM, BD, True, True, STAGES, PRECISION, DTYPE
         )  # fmt: skip
     else:
@@ -141,16 +145,16 @@ def attention_bwd_kernel_dkdv(
         full_hi = whole if HAS_WINDOW or HAS_DOCUMENTS else hi
         if CAUSAL or HAS_WINDOW or HAS_DOCUMENTS:
             dk, dv = _gather_dkdv(
-                dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, lo, full_lo, first, last, scale_log2, G,
+                dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, full_lo, first, last, scale_log2, G,
                 BM, BD, True, False, STAGES, PRECISION, DTYPE
             )  # fmt: skip
         dk, dv = _gather_dkdv(
-            dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, full_lo, full_hi, first, last, scale_log2, G,
+            dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, full_lo, full_hi, first, last, scale_log2, G,
             BM, BD, False, False, STAGES, PRECISION, DTYPE
         )  # fmt: skip
         if HAS_WINDOW or HAS_DOCUMENTS:
             dk, dv = _gather_dkdv(
-                dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, full_hi, hi, first, last, scale_log2, G,
+                dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, full_hi, hi, first, last, scale_log2, G,
                 BM, BD, True, False, STAGES, PRECISION, DTYPE
             )  # fmt: skip
 
@@ -158,8 +162,8 @@ def attention_bwd_kernel_dkdv(
     inside = (keys[:, None] < Lk) & (columns[None, :] < D)
     at = keys[:, None].to(tl.int64)
     i_b, i_kv = i_b.to(tl.int64), i_kv.to(tl.int64)
-    tl.store(p_dv + i_b * sv_b + i_kv * sv_h + at * sv_l + columns[None, :], narrow(dv, DTYPE), mask=inside)
-    tl.store(p_dk + i_b * sk_b + i_kv * sk_h + at * sk_l + columns[None, :], narrow(dk * scale, DTYPE), mask=inside)
+    tl.store(p_dv + i_b * tv_b + i_kv * tv_h + at * tv_l + columns[None, :], narrow(dv, DTYPE), mask=inside)
+    tl.store(p_dk + i_b * tk_b + i_kv * tk_h + at * tk_l + columns[None, :], narrow(dk * scale, DTYPE), mask=inside)
 
 
 @triton.jit
@@ -183,15 +187,16 @@ def _gather_dq(
     return dq
 
 
-@triton.jit(do_not_specialize=["Lq", "Lk", "document_row", "window"])
+@triton.jit(do_not_specialize=["H", "Lq", "Lk", "row", "document_row", "window"])
 def attention_bwd_kernel_dq(
-    q_desc, k_desc, v_desc, do_desc, lse_desc, delta_desc, start_desc, end_desc, p_start, p_end, p_order, p_dq,
-    sq_b, sq_h, sq_l, Lq, Lk, document_row, window, scale, scale_log2,
+    p_q, k_desc, v_desc, p_do, p_lse2, p_delta, p_start, p_end, p_order, p_dq,
+    sq_b, sq_h, sq_l, sd_b, sd_h, sd_l, tq_b, tq_h, tq_l,
+    H, Lq, Lk, row, document_row, window, scale, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
     WS: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles of queries, H, B). Descriptors as in `attention_bwd_kernel_dkdv`."""
+    """Grid (tiles of queries, H, B). Descriptors of blocks (1, 1, BN, BD) of k and v."""
     i_t, i_h, i_b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if HAS_DOCUMENTS:
         i_t = tl.load(p_order + i_b * tl.num_programs(0) + i_t)
@@ -204,21 +209,25 @@ def attention_bwd_kernel_dq(
     starts, ends = rows, rows
     top_start, top_end, bottom_start, bottom_end = start_m, start_m, start_m, start_m
     if HAS_DOCUMENTS:
-        row_start = i_b.to(tl.int64) * document_row
-        starts = start_desc.load([i_b, start_m]).reshape(BM)
-        top_start, bottom_start = tl.load(p_start + row_start + start_m), tl.load(p_start + row_start + bottom)
+        p_start += i_b.to(tl.int64) * document_row
+        starts = own_numbers(p_start, start_m, document_row, BM, WS)
+        top_start, bottom_start = tl.load(p_start + start_m), tl.load(p_start + bottom)
         if not CAUSAL:
-            ends = end_desc.load([i_b, start_m]).reshape(BM)
-            top_end, bottom_end = tl.load(p_end + row_start + start_m), tl.load(p_end + row_start + bottom)
+            p_end += i_b.to(tl.int64) * document_row
+            ends = own_numbers(p_end, start_m, document_row, BM, WS)
+            top_end, bottom_end = tl.load(p_end + start_m), tl.load(p_end + bottom)
     first, last = keys_seen(rows, starts, ends, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     lo, full_hi = keys_seen(start_m, top_start, top_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     full_lo, hi = keys_seen(bottom, bottom_start, bottom_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     hi = hi + 1
 
-    q = operand(q_desc.load([i_b, i_h, start_m, 0]).reshape(BM, BD), DTYPE)
-    do = operand(do_desc.load([i_b, i_h, start_m, 0]).reshape(BM, BD), DTYPE)
-    lse = lse_desc.load([i_b, i_h, start_m]).reshape(BM)
-    delta = delta_desc.load([i_b, i_h, start_m]).reshape(BM)
+    p_q += i_b.to(tl.int64) * sq_b + i_h.to(tl.int64) * sq_h
+    p_do += i_b.to(tl.int64) * sd_b + i_h.to(tl.int64) * sd_h
+    q = own_tile(p_q, sq_l, start_m, Lq, D, BM, BD, WS, DTYPE)
+    do = own_tile(p_do, sd_l, start_m, Lq, D, BM, BD, WS, DTYPE)
+    stretch = (i_b.to(tl.int64) * H + i_h) * row
+    lse = own_numbers(p_lse2 + stretch, start_m, row, BM, WS)
+    delta = own_numbers(p_delta + stretch, start_m, row, BM, WS)
     dq = tl.zeros([BM, BD], tl.float32)
     if WS:
         dq = _gather_dq(
@@ -243,5 +252,5 @@ def attention_bwd_kernel_dq(
         )  # fmt: skip
 
     columns = tl.arange(0, BD)
-    out = p_dq + i_b.to(tl.int64) * sq_b + i_h.to(tl.int64) * sq_h + rows[:, None].to(tl.int64) * sq_l + columns[None, :]
+    out = p_dq + i_b.to(tl.int64) * tq_b + i_h.to(tl.int64) * tq_h + rows[:, None].to(tl.int64) * tq_l + columns[None, :]
     tl.store(out, narrow(dq * scale, DTYPE), mask=(rows[:, None] < Lq) & (columns[None, :] < D))

@@ -17,8 +17,13 @@ def loadable(x: Tensor) -> Tensor:
 
 
 def rows_descriptor(x: Tensor, rows: int, width: int) -> Any:
-    """A descriptor of tiles of x's last two axes, [1, 1, rows, width]; beyond x they read zeros. x: 4 axes."""
+    """A descriptor of tiles of x's last two axes, [1, 1, rows, width]; beyond x they read zeros. x: (B, H, L, D)."""
     x = loadable(x)
     unit = 16 // x.element_size()
     strides = [stride if size > 1 else x.shape[3] * unit for stride, size in zip(x.stride()[:3], x.shape[:3], strict=True)]
     return TensorDescriptor(x, list(x.shape), [*strides, 1], [1, 1, rows, width])
+
+
+def vector_descriptor(x: Tensor, rows: int) -> Any:
+    """A descriptor of stretches of so many numbers of a contiguous x, in the order in which it lies."""
+    return TensorDescriptor(x, [x.numel()], [1], [rows])

@@ -39,6 +39,33 @@ def keys_seen(
 
 
 @triton.jit
+def own_tile(
+    p_x, stride, start, length, D: tl.constexpr, ROWS: tl.constexpr, BD: tl.constexpr, WS: tl.constexpr, DTYPE: tl.constexpr
+):  # fmt: skip
+    """Rows [start, start + ROWS) of a matrix (length, D), those that a program works on: [ROWS, BD], zeros beyond the matrix.
+
+    Where the compiler gives each of two warpgroups half of the rows, it can halve a descriptor that is made here, and neither
+    one of the host's nor loads by pointer.
+    """
+    if WS:
+        return operand(tl.make_tensor_descriptor(p_x, [length, D], [stride, 1], [ROWS, BD]).load([start, 0]), DTYPE)
+    else:
+        rows, columns = start + tl.arange(0, ROWS), tl.arange(0, BD)
+        inside = (rows[:, None] < length) & (columns[None, :] < D)
+        return operand(tl.load(p_x + rows[:, None].to(tl.int64) * stride + columns[None, :], mask=inside, other=0.0), DTYPE)
+
+
+@triton.jit
+def own_numbers(p_x, start, length, ROWS: tl.constexpr, WS: tl.constexpr):
+    """Numbers [start, start + ROWS) of a vector, as `own_tile` has rows."""
+    if WS:
+        return tl.make_tensor_descriptor(p_x, [length], [1], [ROWS]).load([start])
+    else:
+        rows = start + tl.arange(0, ROWS)
+        return tl.load(p_x + rows, mask=rows < length, other=0)
+
+
+@triton.jit
 def _attend(
     acc, total, peak, q, k_desc, v_desc, i_b, i_kv, lo, hi, first, last, scale_log2,
     BN: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr, WS: tl.constexpr, STAGES: tl.constexpr,
@@ -64,13 +91,13 @@ def _attend(
 
 @triton.jit(do_not_specialize=["H", "Lq", "Lk", "document_row", "window"])
 def attention_fwd_kernel(
-    q_desc, k_desc, v_desc, start_desc, end_desc, p_o, p_lse, p_start, p_end, p_order, so_b, so_h, so_l,
+    p_q, k_desc, v_desc, p_o, p_lse, p_start, p_end, p_order, sq_b, sq_h, sq_l, so_b, so_h, so_l,
     H, Lq, Lk, document_row, window, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
     WS: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles of queries, H, B). Descriptors: blocks of (1, 1, BM or BN, BD) of q, k, v; o: q's shape; lse: (B, H, Lq)."""
+    """Grid (tiles of queries, H, B). Descriptors of blocks (1, 1, BN, BD) of k and v; o: q's shape; lse: (B, H, Lq)."""
     i_t, i_h, i_b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if HAS_DOCUMENTS:
         i_t = tl.load(p_order + i_b * tl.num_programs(0) + i_t)  # the longest first
@@ -82,13 +109,14 @@ def attention_fwd_kernel(
     bottom = tl.minimum(start_m + BM, Lq) - 1
     starts, ends = rows, rows
     top_start, top_end, bottom_start, bottom_end = start_m, start_m, start_m, start_m
-    if HAS_DOCUMENTS:  # a tile's rows by descriptor: the compiler specialises warps only where no tensor is loaded by pointer
-        row_start = i_b.to(tl.int64) * document_row
-        starts = start_desc.load([i_b, start_m]).reshape(BM)
-        top_start, bottom_start = tl.load(p_start + row_start + start_m), tl.load(p_start + row_start + bottom)
+    if HAS_DOCUMENTS:
+        p_start += i_b.to(tl.int64) * document_row
+        starts = own_numbers(p_start, start_m, document_row, BM, WS)
+        top_start, bottom_start = tl.load(p_start + start_m), tl.load(p_start + bottom)
         if not CAUSAL:
-            ends = end_desc.load([i_b, start_m]).reshape(BM)
-            top_end, bottom_end = tl.load(p_end + row_start + start_m), tl.load(p_end + row_start + bottom)
+            p_end += i_b.to(tl.int64) * document_row
+            ends = own_numbers(p_end, start_m, document_row, BM, WS)
+            top_end, bottom_end = tl.load(p_end + start_m), tl.load(p_end + bottom)
     first, last = keys_seen(rows, starts, ends, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     lo, full_hi = keys_seen(start_m, top_start, top_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     full_lo, hi = keys_seen(bottom, bottom_start, bottom_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
@@ -97,7 +125,7 @@ def attention_fwd_kernel(
     peak = tl.full([BM], -1.0e30, tl.float32)  # finite: a block in which a row sees nothing leaves it unchanged
     total = tl.zeros([BM], tl.float32)
     acc = tl.zeros([BM, BD], tl.float32)
-    q = operand(q_desc.load([i_b, i_h, start_m, 0]).reshape(BM, BD), DTYPE)
+    q = own_tile(p_q + i_b.to(tl.int64) * sq_b + i_h.to(tl.int64) * sq_h, sq_l, start_m, Lq, D, BM, BD, WS, DTYPE)
     if WS:  # the compiler specialises warps in a single loop only
         acc, total, peak = _attend(
             acc, total, peak, q, k_desc, v_desc, i_b, i_kv, lo, hi, first, last, scale_log2,

@@ -24,15 +24,14 @@ def configuration(
 ) -> Configuration:
     """One of "forward", "dkdv" and "dq" with a tile."""
     kind, BD, BM, BN = _NAMES[dtype], triton.next_power_of_2(head_dim), tile.queries, tile.keys
-    own = BN if kernel == "dkdv" else BM  # the rows of a program's own tile
-    queries, keys = (f"tensordesc<{kind}[1, 1, {rows}, {BD}]>" for rows in (BM, BN))
-    signature = dict.fromkeys(("q_desc", "do_desc"), queries) | dict.fromkeys(("k_desc", "v_desc"), keys)
-    signature |= dict.fromkeys(("lse_desc", "delta_desc"), f"tensordesc<fp32[1, 1, {BM}]>")
-    signature |= dict.fromkeys(("start_desc", "end_desc"), f"tensordesc<i32[1, {own}]>")
+    passing = BM if kernel == "dkdv" else BN  # rows of the blocks that come past a program's own tile
+    signature = dict.fromkeys(("q_desc", "k_desc", "v_desc", "do_desc"), f"tensordesc<{kind}[1, 1, {passing}, {BD}]>")
+    signature |= dict.fromkeys(("lse_desc", "delta_desc"), f"tensordesc<fp32[{BM}]>")
     signature |= dict.fromkeys(("p_start", "p_end", "p_order"), "*i32")
-    signature |= dict.fromkeys(("p_o", "p_dq", "p_dk", "p_dv"), f"*{kind}") | {"p_lse": "*fp32"}
-    signature |= {f"s{tensor}_{axis}": "i64" for tensor in "oqkv" for axis in "bhl"}
-    signature |= dict.fromkeys(("H", "Lq", "Lk", "document_row", "window"), "i32") | dict.fromkeys(
+    signature |= dict.fromkeys(("p_q", "p_k", "p_v", "p_o", "p_do", "p_dq", "p_dk", "p_dv"), f"*{kind}")
+    signature |= dict.fromkeys(("p_lse", "p_lse2", "p_delta"), "*fp32")
+    signature |= {f"{what}{tensor}_{axis}": "i64" for what in "st" for tensor in "oqkvd" for axis in "bhl"}
+    signature |= dict.fromkeys(("H", "Lq", "Lk", "row", "document_row", "window"), "i32") | dict.fromkeys(
         ("scale", "scale_log2"), "fp32"
     )
     constants: dict[str, Any] = {
@@ -42,7 +41,7 @@ def configuration(
         "DTYPE": TRITON_TYPES[dtype],
     }  # fmt: skip
     if not documents:  # absent arguments are None, which is a constant
-        constants |= dict.fromkeys(("start_desc", "end_desc", "p_start", "p_end", "p_order"))
+        constants |= dict.fromkeys(("p_start", "p_end", "p_order"))
     shape = f"{BM}x{BN}" + (" specialised" if tile.ws else "")
     mask = "".join(
         (" causal" if causal else " full", " window" * window, " documents" * documents, f" groups of {group}" * (group > 1))
@@ -55,17 +54,12 @@ def configuration(
 
 
 def shipped() -> Iterator[Configuration]:
-    """Each head dimension with each mask that changes its code, in bfloat16; float32 and float16 once; what goes before."""
-    for head_dim in (64, 96, 128, 256):
-        dense, sparse = (tiles(head_dim, torch.bfloat16, kind) for kind in (False, True))
-        for kernel in _KERNELS:
-            yield configuration(kernel, getattr(dense, kernel), head_dim, torch.bfloat16, True, False, False)
-            if head_dim != 96:  # its code is that of 128
-                yield configuration(kernel, getattr(sparse, kernel), head_dim, torch.bfloat16, True, True, True, group=4)
+    """Each head dimension with all masks at once, the densest case, and what goes before them; in bfloat16."""
     for kernel in _KERNELS:
-        yield configuration(kernel, getattr(tiles(128, torch.bfloat16, True), kernel), 128, torch.bfloat16, False, True, True)
-        yield configuration(kernel, getattr(tiles(64, torch.float16, False), kernel), 64, torch.float16, False, False, False)
-        yield configuration(kernel, getattr(tiles(64, torch.float32, False), kernel), 64, torch.float32, True, False, False)
+        for head_dim in (64, 128, 256):
+            sparse = getattr(tiles(head_dim, torch.bfloat16, True), kernel)
+            yield configuration(kernel, sparse, head_dim, torch.bfloat16, True, True, True, group=4)
+        yield configuration(kernel, getattr(tiles(128, torch.bfloat16, False), kernel), 128, torch.bfloat16, True, False, False)
     yield Configuration(
         "rows bf16 128",
         attention_bwd_kernel_rows,

@@ -38,8 +38,6 @@ def tiles(head_dim: int, dtype: torch.dtype, sparse: bool) -> Tiles:
         # Exact float32 products take three tensor-core passes and many registers: for checks, not for speed.
         small = Tile(16, 16, 4, spills=2500 if head_dim > 128 else 1000)
         return Tiles(small, small, small)
-    if head_dim <= 64:
-        return Tiles(Tile(128, 128, 4, ws=True), Tile(64, 128, 4, ws=True), Tile(128, 128, 4, ws=True))
     if head_dim <= 128:
-        return Tiles(Tile(128, 128, 4, ws=True), Tile(64, 128, 4, ws=True, spills=16), Tile(128, 64, 4, ws=True))
+        return Tiles(Tile(128, 128, 8), Tile(64, 128, 8), Tile(128, 64, 8))
     return Tiles(Tile(128, 64, 8), Tile(32, 64, 8, spills=64), Tile(64, 64, 8))

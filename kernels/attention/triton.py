@@ -8,10 +8,9 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.attention.backward import attention_bwd_kernel_dkdv, attention_bwd_kernel_dq, attention_bwd_kernel_rows
-from kernels.attention.descriptors import loadable, rows_descriptor
+from kernels.attention.descriptors import loadable, rows_descriptor, vector_descriptor
 from kernels.attention.forward import attention_fwd_kernel
 from kernels.attention.schedule import Schedule, schedule
 from kernels.attention.shipped import shipped
@@ -49,11 +48,11 @@ def forward(
     tile = (using or tiles(D, q.dtype, bool(window) or document_starts is not None)).forward
     BM, BN, BD = tile.queries, tile.keys, int(triton.next_power_of_2(D))
     made = None if document_starts is None else schedule(document_starts, causal, window, BM, BN)
-    grid = (triton.cdiv(Lq, BM), H, B)
-    _FORWARD[grid](
-        rows_descriptor(q, BM, BD), rows_descriptor(k, BN, BD), rows_descriptor(v, BN, BD), *_documents(made, BM, lse), o, lse,
-        *_pointers(made, "query_order", lse), *o.stride()[:3], H, Lq, Lk, made.starts.shape[1] if made else 0, window,
-        scale * _LOG2_E, G=H // k.shape[1], BM=BM, BN=BN, **_constants(q, BD, causal, window, made, tile),
+    q = loadable(q)
+    _FORWARD[(triton.cdiv(Lq, BM), H, B)](
+        q, rows_descriptor(k, BN, BD), rows_descriptor(v, BN, BD), o, lse, *_documents(made, "query_order"),
+        *q.stride()[:3], *o.stride()[:3], H, Lq, Lk, made.starts.shape[1] if made else 0, window, scale * _LOG2_E,
+        G=H // k.shape[1], BM=BM, BN=BN, **_constants(q, BD, causal, window, made, tile),
     )  # fmt: skip
     return o, lse
 
@@ -71,7 +70,7 @@ def backward(
     window = _useful(window, Lq, Lk)
     used = using or tiles(D, q.dtype, bool(window) or document_starts is not None)
     BD = int(triton.next_power_of_2(D))
-    do = loadable(do)
+    q, k, v, do = (loadable(x) for x in (q, k, v, do))
     # Rows padded to whole tiles: descriptors need rows of 16 bytes, and padding that says "sees nothing" needs no mask.
     row = -(-Lq // 128) * 128
     lse2, delta = lse.new_empty(B, H, row), lse.new_empty(B, H, row)
@@ -81,24 +80,22 @@ def backward(
         D=D, BD=BD, BM=64, HAS_DLSE=dlse is not None,
     )  # fmt: skip
     made = None if document_starts is None else schedule(document_starts, causal, window, used.dq.queries, used.dkdv.keys)
-    lengths = (Lq, Lk, made.starts.shape[1] if made else 0, window, scale, scale * _LOG2_E)
-
-    def descriptors(tile: Tile) -> tuple[Any, ...]:
-        BM, BN = tile.queries, tile.keys
-        wide = (rows_descriptor(q, BM, BD), rows_descriptor(k, BN, BD), rows_descriptor(v, BN, BD), rows_descriptor(do, BM, BD))
-        return *wide, *(TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, BM]) for x in (lse2, delta))
+    lengths = (H, Lq, Lk, row, made.starts.shape[1] if made else 0, window, scale, scale * _LOG2_E)
 
     tile = used.dkdv
-    _DKDV[(triton.cdiv(Lk, tile.keys), G, B)](
-        *descriptors(tile), *_documents(made, tile.keys, lse2), *_pointers(made, "key_order", lse2), dk, dv,
-        *dk.stride()[:3], *dv.stride()[:3], *lengths,
-        G=H // G, BM=tile.queries, BN=tile.keys, **_constants(q, BD, causal, window, made, tile),
+    BM, BN = tile.queries, tile.keys
+    _DKDV[(triton.cdiv(Lk, BN), G, B)](
+        rows_descriptor(q, BM, BD), k, v, rows_descriptor(do, BM, BD),
+        vector_descriptor(lse2, BM), vector_descriptor(delta, BM), *_documents(made, "key_order"), dk, dv,
+        *k.stride()[:3], *v.stride()[:3], *dk.stride()[:3], *dv.stride()[:3], *lengths,
+        G=H // G, BM=BM, BN=BN, **_constants(q, BD, causal, window, made, tile),
     )  # fmt: skip
     tile = used.dq
-    _DQ[(triton.cdiv(Lq, tile.queries), H, B)](
-        *descriptors(tile), *_documents(made, tile.queries, lse2), *_pointers(made, "query_order", lse2), dq,
-        *dq.stride()[:3], *lengths,
-        G=H // G, BM=tile.queries, BN=tile.keys, **_constants(q, BD, causal, window, made, tile),
+    BM, BN = tile.queries, tile.keys
+    _DQ[(triton.cdiv(Lq, BM), H, B)](
+        q, rows_descriptor(k, BN, BD), rows_descriptor(v, BN, BD), do, lse2, delta, *_documents(made, "query_order"), dq,
+        *q.stride()[:3], *do.stride()[:3], *dq.stride()[:3], *lengths,
+        G=H // G, BM=BM, BN=BN, **_constants(q, BD, causal, window, made, tile),
     )  # fmt: skip
     return dq, dk, dv
 
@@ -109,20 +106,20 @@ def _useful(window: int, queries: int, keys: int) -> int:
 
 
 def _constants(q: Tensor, BD: int, causal: bool, window: int, made: Schedule | None, tile: Tile) -> dict[str, Any]:
+    if tile.ws:
+        triton.set_allocator(_scratch)
     return {
         "D": q.shape[3], "BD": BD, "CAUSAL": causal, "HAS_WINDOW": bool(window), "HAS_DOCUMENTS": made is not None,
         "WS": tile.ws, "STAGES": tile.stages,
-        "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32", "DTYPE": TRITON_TYPES[q.dtype], "num_warps": tile.warps,
+        "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32", "DTYPE": TRITON_TYPES[q.dtype],
+        "num_warps": tile.warps, "num_stages": tile.stages,
     }  # fmt: skip
 
 
-def _documents(made: Schedule | None, rows: int, unused: Tensor) -> tuple[Any, Any]:
-    """Descriptors of the documents' starts and ends, `rows` tokens at a time."""
-    if made is None:
-        return None, None
-    starts, ends = (TensorDescriptor(x, list(x.shape), list(x.stride()), [1, rows]) for x in (made.starts, made.ends))
-    return starts, ends
-
-
-def _pointers(made: Schedule | None, order: str, unused: Tensor) -> Sequence[Tensor | None]:
+def _documents(made: Schedule | None, order: str) -> Sequence[Tensor | None]:
     return (None, None, None) if made is None else (made.starts, made.ends, getattr(made, order))
+
+
+def _scratch(size: int, alignment: int, stream: int | None) -> Tensor:
+    """Memory for the descriptors that programs make."""
+    return torch.empty(size, dtype=torch.int8, device="cuda")

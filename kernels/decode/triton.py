@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,31 +12,13 @@ from torch import Tensor
 from kernels.attention.descriptors import loadable, rows_descriptor
 from kernels.configurations import Configuration
 from kernels.decode.split import decode_kernel_combine, decode_kernel_split
+from kernels.decode.splits import Split, split
 from kernels.triton_support import TRITON_TYPES
 
 _LOG2_E = 1.4426950408889634
 # Launched with unpacked strides, which a type checker cannot count.
 _SPLIT: Any = decode_kernel_split
 _COMBINE: Any = decode_kernel_combine
-
-
-@dataclass(frozen=True)
-class Split:
-    """Keys that a program reads at a time, warps, blocks in flight, programs per multiprocessor, bytes of spills allowed."""
-
-    keys: int
-    warps: int
-    stages: int
-    programs: int
-    spills: int = 0
-
-
-def split(head_dim: int, rows: int, dtype: torch.dtype) -> Split:
-    if dtype == torch.float32:
-        return Split(32, 4, 2, 2)
-    if head_dim > 128:
-        return Split(32, 4, 3, 2, spills=16)
-    return Split(64, 4, 3, 2)
 
 
 def forward(
