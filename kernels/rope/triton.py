@@ -116,7 +116,7 @@ def shipped() -> Iterator[Configuration]:
     pointers = dict.fromkeys(("p_q", "p_k", "p_q_out", "p_k_out"), "*bf16") | dict.fromkeys(("p_cos", "p_sin"), "*fp32")
     strides = [f"{x}_{axis}" for x in ("q", "k", "qo", "ko") for axis in "bht"] + ["c_b", "c_t"]
     sizes = dict.fromkeys(("HQ", "HK", "T", "tiles", *strides), "i32")
-    for dim, half, interleaved in ((64, 32, False), (128, 64, False), (256, 128, False), (128, 32, False), (128, 64, True)):
+    for dim, half, interleaved in ((128, 64, False), (256, 64, False), (128, 64, True)):
         block_tokens, block_heads, components = blocks(16, half)
         constants = {
             "D": dim, "HALF": half, "BHALF": components, "BREST": dim - 2 * half, "BT": block_tokens, "BH": block_heads,
