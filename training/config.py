@@ -52,10 +52,11 @@ class ModelConfig(_Strict):
     rope_theta: float = field(default=10_000.0, metadata=_says("Base of the rotary position embedding."))
     norm_eps: float = field(default=1e-5, metadata=_says("Added to the mean square in RMSNorm."))
     tied: bool = field(default=True, metadata=_says("Share the embedding with the output projection."))
-    attention: Literal["auto", "sdpa", "flex"] = field(
+    attention: Literal["auto", "fused", "sdpa", "flex"] = field(
         default="auto",
         metadata=_says(
-            "Attention kernel: torch's scaled dot product with a mask, or FlexAttention (CUDA); auto: flex on CUDA."
+            "Attention over packed documents: this project's kernel, torch's scaled dot product with a mask, or "
+            "FlexAttention; auto: fused on CUDA, sdpa on CPU."
         ),
     )
 

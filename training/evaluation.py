@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 
 from pipeline.shards import TokenShards
-from training.loop import token_losses
 from training.weights import Trained, load_trained
 
 _BATCH_TOKENS = 1 << 14  # per forward pass
@@ -121,4 +120,4 @@ def _loss(trained: Trained, rows: list[list[_Part]], device: torch.device) -> fl
             scored[r, stop - part.scored : stop] = True
             at = stop
     tokens, wanted, isolated, counted = (torch.from_numpy(a).to(device) for a in (inputs, targets, documents, scored))
-    return float(token_losses(trained.model(tokens, isolated), wanted)[counted].double().sum())
+    return float(trained.model(tokens, isolated, targets=wanted).token_loss[counted].double().sum())

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from training.checkpoint import Checkpoints
 from training.config import RunConfig
@@ -136,32 +134,19 @@ def accumulate(model: nn.Module, batch: Batch, config: RunConfig, process: Proce
     """
     total = config.data.tokens_per_step  # every input has a target: see training.loader
     size = config.micro_batch or len(batch)
-    measure = _compiled(token_losses) if config.parallel.compile else token_losses
     sums = torch.zeros(2, components, dtype=torch.float64, device=process.device)
     for start in range(0, len(batch), size):
         part = batch[start : start + size]
         inputs, targets, documents, owners = _to_device(part, process.device)
         with gradient_sync(model, start + size >= len(batch)):
             with _autocast(config, process.device):
-                logits = model(inputs, documents)
-            losses = measure(logits, targets)
-            # Data parallelism averages gradients over processes; the loss is a sum over them.
-            (losses.sum() * (process.world / total)).backward()
-        rows = losses.detach().double().sum(dim=1)
+                # Data parallelism averages gradients over processes; the loss is a sum over them.
+                result = model(inputs, documents, targets=targets, scale=process.world / total)
+            result.loss.backward()
+        rows = result.token_loss.double().sum(dim=1)
         sums[0].index_add_(0, owners, rows)
         sums[1].index_add_(0, owners, torch.full_like(rows, targets.shape[1]))
     return tuple(process.sum(sums).cpu())  # type: ignore[return-value]
-
-
-def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy in nats of each target, float32. logits: (rows, length, vocabulary); targets: (rows, length)."""
-    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
-
-
-@lru_cache
-def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Fused: the logits are the largest array of a step, and a plain cross entropy passes over them several times."""
-    return torch.compile(function)
 
 
 def _prefetch(loader: MixtureLoader, start: int, stop: int, process: Process) -> Iterator[tuple[int, Batch]]:

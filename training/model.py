@@ -9,21 +9,28 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import flex_attention
 
+from kernels.attention import attention
+from kernels.linear_cross_entropy import LinearCrossEntropy, linear_cross_entropy
+from kernels.norm import add_rms_norm, rms_norm
+from kernels.rope import rope
+from kernels.swiglu import swiglu
 from training.config import ModelConfig
-from training.packing import block_mask, dense_mask, positions_in_documents
+from training.packing import block_mask, dense_mask, document_starts, positions_in_documents
 
 INITIAL_STD = 0.02  # Radford et al., "Language Models are Unsupervised Multitask Learners" (2019)
 
 
 class Transformer(nn.Module):
-    """Token ids to logits over the next token.
+    """Token ids to logits over the next token, or to the loss of given ones.
+
+    Its arithmetic is the operators of `kernels`: fused on CUDA, plain torch elsewhere.
 
     Initial weights: normal with deviation 0.02; the projections back into the residual stream 0.02 / sqrt(2 layers), so that
     the stream's variance does not grow with depth; norms one. Drawn on the CPU from `initialise(seed)`: equal everywhere.
@@ -35,7 +42,7 @@ class Transformer(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.norm = RMSNorm(config)
         self.head = None if config.tied else nn.Linear(config.d_model, config.vocabulary, bias=False)
 
     def initialise(self, seed: int) -> Transformer:
@@ -51,43 +58,66 @@ class Transformer(nn.Module):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
         return self
 
-    def forward(self, tokens: Tensor, documents: Tensor | None = None, cache: KeyValueCache | None = None) -> Tensor:
-        """Logits (B, T, vocabulary) of what follows each position.
+    @overload
+    def forward(self, tokens: Tensor, documents: Tensor | None = ..., cache: KeyValueCache | None = ...) -> Tensor: ...
+    @overload
+    def forward(
+        self, tokens: Tensor, documents: Tensor | None = ..., *, targets: Tensor, scale: float = ...
+    ) -> LinearCrossEntropy: ...
+    def forward(
+        self,
+        tokens: Tensor,
+        documents: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        targets: Tensor | None = None,
+        scale: float = 1.0,
+    ) -> Tensor | LinearCrossEntropy:
+        """Logits (B, T, vocabulary) of what follows each position; with targets (B, T) int64 the loss of those, without logits.
 
         tokens: (B, T) ids. documents: (B, T) integers, constant within a document; positions restart with each, and none
         attends to another. None: each row is one document. cache: earlier positions of the rows; T more are added to it.
+        The loss is the sum of the token losses, times `scale`.
         """
         assert documents is None or cache is None, "a cache continues one document per row"
-        x = self.embedding(tokens)
+        stream, update = self.embedding(tokens), None
         context = self._context(tokens, documents, cache)
         for layer, block in enumerate(self.blocks):
-            x = block(x, context, cache.layers[layer] if cache is not None else None)
+            stream, update = block(stream, update, context, cache.layers[layer] if cache is not None else None)
         if cache is not None:
             cache.length += tokens.shape[1]
-        x = self.norm(x)
-        return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
+        x, _ = self.norm(stream, update)
+        output = self.embedding.weight if self.head is None else self.head.weight
+        if targets is None:
+            return F.linear(x, output)
+        return linear_cross_entropy(x, output, targets, documents=documents, reduction="sum", scale=scale)
 
     def _context(self, tokens: Tensor, documents: Tensor | None, cache: KeyValueCache | None) -> Context:
         if documents is not None:
             positions = positions_in_documents(documents)
-            flex = self.config.attention == "flex" or (self.config.attention == "auto" and tokens.is_cuda)
-            mask = block_mask(documents) if flex else dense_mask(documents)
-            return Context(*self._rotation(positions), mask, past=0)
+            chosen = self.config.attention
+            if chosen == "auto":
+                fits = self.config.head_dim % 8 == 0 and self.config.head_dim <= 256  # what the fused kernel takes
+                chosen = "fused" if tokens.is_cuda and fits else "sdpa"
+            masks = {"fused": document_starts, "flex": block_mask, "sdpa": dense_mask}
+            return Context(*self._rotation(positions), masks[chosen](documents), past=0)
         past = cache.length if cache is not None else 0
         positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)[None]
         return Context(*self._rotation(positions), None, past=past)
 
     def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of each position's angles, (B, 1, T, D / 2), in float32 whatever the autocast."""
+        """Cosine and sine of each position's angles, (B or 1, T, D / 2), in float32 whatever the autocast."""
         width = self.config.head_dim
         frequency = self.config.rope_theta ** (-torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width)
-        angle = positions[:, None, :, None].float() * frequency
+        angle = positions[..., None].float() * frequency
         return angle.cos(), angle.sin()
 
 
 @dataclass(frozen=True)
 class Context:
-    """What all blocks share in a forward pass: rotation, mask (None: causal over the row), positions already in the cache."""
+    """What all blocks share in a forward pass: rotation, mask, positions already in the cache.
+
+    mask: None (causal over the row), where each token's document starts (B, T) int32, FlexAttention's, or (B, 1, T, T) bool.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -104,17 +134,37 @@ class KeyValueCache:
         self.length = 0
 
 
-class Block(nn.Module):
+class RMSNorm(nn.Module):
+    """Adds an update to the residual stream and normalises the sum: one pass over memory for both."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.weight = nn.Parameter(torch.ones(config.d_model))
+        self.eps = config.norm_eps
+
+    def forward(self, stream: Tensor, update: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(normalised, new stream). update: what the last layer adds to the stream, in any precision; None: nothing."""
+        if update is None:
+            return rms_norm(stream, self.weight, eps=self.eps), stream
+        return add_rms_norm(update, stream, self.weight, eps=self.eps)
+
+
+class Block(nn.Module):
+    """Attention, then the feed-forward. What the latter adds to the stream is left to the next norm to add."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config)
         self.attention = Attention(config)
-        self.feed_forward_norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.feed_forward_norm = RMSNorm(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x: Tensor, context: Context, cache: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), context, cache)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+    def forward(
+        self, stream: Tensor, update: Tensor | None, context: Context, cache: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        x, stream = self.attention_norm(stream, update)
+        x, stream = self.feed_forward_norm(stream, self.attention(x, context, cache))
+        return stream, self.feed_forward(x)
 
 
 class Attention(nn.Module):
@@ -132,9 +182,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Context, cache: tuple[Tensor, Tensor] | None = None) -> Tensor:
         rows, length, _ = x.shape
         heads = (rows, length, -1, self.config.head_dim)
-        q = rotate(self.query(x).view(heads).transpose(1, 2), context.cos, context.sin)
-        k = rotate(self.key(x).view(heads).transpose(1, 2), context.cos, context.sin)
-        v = self.value(x).view(heads).transpose(1, 2)
+        q, k, v = (project(x).view(heads).transpose(1, 2) for project in (self.query, self.key, self.value))
+        q, k = rope(q, k, context.cos, context.sin)
         if cache is not None:
             k, v = _append(cache, k, v, context.past)
         out = self._attend(q, k, v, context)
@@ -147,6 +196,8 @@ class Attention(nn.Module):
                 seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(context.past)
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=grouped)
             return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1, enable_gqa=grouped)
+        if isinstance(context.mask, Tensor) and context.mask.dtype == torch.int32:
+            return attention(q, k, v, document_starts=context.mask)
         if isinstance(context.mask, Tensor):
             return F.scaled_dot_product_attention(q, k, v, attn_mask=context.mask, enable_gqa=grouped)
         # Only its compiled form is fused; inside a compiled block it is part of the block's graph.
@@ -164,13 +215,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.hidden, config.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions: component i of the first half and of the second half form a plane. x: (B, heads, T, D)."""
-    a, b = x.float().chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
+        return self.down(swiglu(self.gate(x), self.up(x)))
 
 
 def _append(cache: tuple[Tensor, Tensor], k: Tensor, v: Tensor, past: int) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,12 @@ def positions_in_documents(documents: Tensor) -> Tensor:
     return index - torch.where(first, index, 0).cummax(dim=1).values
 
 
+def document_starts(documents: Tensor) -> Tensor:
+    """Where each position's document starts in its row: what the fused operators read. Returns int32 (rows, length)."""
+    index = torch.arange(documents.shape[1], device=documents.device)
+    return (index - positions_in_documents(documents)).to(torch.int32)
+
+
 def dense_mask(documents: Tensor) -> Tensor:
     """Which key (last axis) each query may see: its own document, up to itself. Returns bool (rows, 1, length, length)."""
     length = documents.shape[1]

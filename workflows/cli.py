@@ -27,6 +27,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "models": ("workflows.commands.models:models", "List, fetch and train models; fetch word lists."),
     "export": ("workflows.commands.export:export", "A corpus in the layout of RedPajama-V2 as published."),
     "submit": ("workflows.commands.submit:submit", "Run a recipe as a job on a Ray cluster."),
+    "bench": (
+        "workflows.commands.bench:bench",
+        "Measure speed on this machine: signals, minhash, labelers, kernels, training.",
+    ),
     "report": ("workflows.commands.report:report", "One HTML page about a corpus and the models trained on it."),
 }
 

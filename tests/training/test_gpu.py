@@ -1,4 +1,4 @@
-"""On a GPU: FlexAttention keeps documents apart, bfloat16 follows float32, generation and resuming work."""
+"""On a GPU: fused attention keeps documents apart, bfloat16 follows float32, generation and resuming work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 
-CONFIG = ModelConfig(vocabulary=512, layers=2, d_model=256, heads=4, kv_heads=2, attention="flex")
+CONFIG = ModelConfig(vocabulary=512, layers=2, d_model=256, heads=4, kv_heads=2)
 
 
 def model(config: ModelConfig) -> Transformer:
@@ -52,18 +52,33 @@ def test_changing_one_document_leaves_the_others_equal_to_the_bit(dtype: torch.d
     assert not torch.equal(before[0, :131], after[0, :131])
 
 
-def test_flex_attention_and_its_gradients_equal_the_dense_mask() -> None:
+def test_every_attention_and_its_gradients_equal_the_dense_mask() -> None:
     tokens, documents = packed()
     gradients = []
-    for attention in ("flex", "sdpa"):
+    for attention in ("fused", "flex", "sdpa"):
         made = model(replace(CONFIG, attention=attention))  # type: ignore[arg-type]
         logits = made(tokens, documents)
         logits.square().mean().backward()
         gradients.append([logits.detach(), *(p.grad for p in made.parameters())])
-    for flex, dense in zip(*gradients, strict=True):
+    for fused, flex, dense in zip(*gradients, strict=True):
+        assert fused is not None
         assert flex is not None
         assert dense is not None
+        assert (fused - dense).norm() < 2e-5 * dense.norm()
         assert (flex - dense).norm() < 2e-5 * dense.norm()
+
+
+def test_a_step_on_the_gpu_computes_what_the_cpu_does() -> None:
+    tokens, documents = packed()
+    targets = tokens.roll(-1, 1).long()
+    results = []
+    for device in ("cuda", "cpu"):
+        made = model(CONFIG).to(device)
+        result = made(tokens.to(device), documents.to(device), targets=targets.to(device), scale=1 / tokens.numel())
+        result.loss.backward()
+        results.append([result.token_loss.detach().cpu(), *(p.grad.cpu() for p in made.parameters() if p.grad is not None)])
+    for there, here in zip(*results, strict=True):
+        assert (there - here).norm() < 2e-5 * here.norm()
 
 
 def test_compiled_blocks_compute_the_same() -> None:

@@ -122,6 +122,20 @@ def test_no_position_sees_a_later_one() -> None:
         assert torch.equal(made(tokens)[:, :25], made(later)[:, :25])
 
 
+def test_the_loss_of_targets_is_that_of_the_logits() -> None:
+    made = model()
+    tokens, documents = packed()
+    targets = tokens.roll(-1, 1)
+    result = made(tokens, documents, targets=targets, scale=0.5)
+    logits = made(tokens, documents)
+    want = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    torch.testing.assert_close(result.token_loss, want.detach(), rtol=1e-12, atol=0)
+    assert result.loss.item() == pytest.approx(0.5 * want.sum().item(), rel=1e-6)
+    got = torch.autograd.grad(result.loss, list(made.parameters()))
+    exact = torch.autograd.grad(0.5 * want.sum(), list(made.parameters()))
+    assert all((a - b).norm() < 1e-6 * b.norm() for a, b in zip(got, exact, strict=True))
+
+
 def test_flex_attention_computes_the_same() -> None:
     made, flex = model().float(), model(attention="flex").float()
     tokens, documents = packed()

@@ -1,0 +1,58 @@
+"""A training step of GPT-2 124M, 64 x 1024 tokens: these operators against plain torch, both compiled, with cuDNN attention."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+if TYPE_CHECKING:
+    from kernels_bench import Bench, Row
+
+BATCH, STEPS, WARM = 64, 20, 5
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    from kernels_bench import Row
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    import gpt2
+
+    tokens = BATCH * gpt2.LENGTH
+    plain, memory = measured(fused=False)
+    for label, stream in (("float32 stream", torch.float32), ("bfloat16 stream", torch.bfloat16)):
+        ms, peak = measured(fused=True, stream=stream)
+        yield Row(
+            "gpt2", f"124M, {BATCH} x {gpt2.LENGTH}, {label}", "step", bench.operations_floor(gpt2.training_operations(tokens)),
+            ms, {"torch.compile, float32 stream": plain},
+            extra={
+                "tokens_per_second": round(tokens / ms * 1e3), "peer_tokens_per_second": round(tokens / plain * 1e3),
+                "peak_gb": peak, "peer_peak_gb": memory,
+            },
+        )  # fmt: skip
+
+
+def measured(fused: bool, stream: torch.dtype = torch.float32) -> tuple[float, float]:
+    """(ms of a step, peak GB): the mean of steps in a row, as training runs them."""
+    import gpt2
+
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        step = gpt2.training_step(gpt2.GPT2(fused, stream).cuda())
+        tokens, targets = (torch.randint(0, gpt2.VOCABULARY, (BATCH, gpt2.LENGTH), device="cuda") for _ in range(2))
+        for _ in range(WARM):
+            step(tokens, targets)
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begun.record()
+        for _ in range(STEPS):
+            step(tokens, targets)
+        ended.record()
+        torch.cuda.synchronize()
+    return begun.elapsed_time(ended) / STEPS, torch.cuda.max_memory_allocated() / 1e9

@@ -1,0 +1,158 @@
+"""Fused attention, forward: one program per tile of queries walks the tile of keys that any of its rows may see.
+
+Every mask is one interval of keys per query row, `[first, last]`: causality moves `last`, a sliding window and a document's
+start move `first`. Both grow with the row, so a tile's outer bounds come from its first and last row, and blocks of keys
+between the last `first` and the first `last` need no mask at all.
+"""
+
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportIndexIssue=false
+# (the bodies of kernels are Triton's language, which has another meaning of range, where and of constants)
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.triton_support import narrow, operand
+
+
+@triton.jit
+def keys_seen(
+    rows, document_start, document_end, Lq, Lk, window,
+    CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
+):  # fmt: skip
+    """First and last key that each query row sees; last < first: none. The last query is aligned with the last key."""
+    position = rows + (Lk - Lq)
+    first = position * 0
+    last = first + (Lk - 1)
+    if CAUSAL:
+        last = tl.minimum(position, last)
+    if HAS_WINDOW:
+        first = tl.maximum(first, position - window + 1)
+        if not CAUSAL:
+            last = tl.minimum(last, position + window - 1)
+    if HAS_DOCUMENTS:
+        first = tl.maximum(first, document_start)
+        if not CAUSAL:
+            last = tl.minimum(last, document_end - 1)
+    return first, last
+
+
+@triton.jit
+def own_tile(
+    p_x, stride, start, length, D: tl.constexpr, ROWS: tl.constexpr, BD: tl.constexpr, WS: tl.constexpr, DTYPE: tl.constexpr
+):  # fmt: skip
+    """Rows [start, start + ROWS) of a matrix (length, D), those that a program works on: [ROWS, BD], zeros beyond the matrix.
+
+    Where the compiler gives each of two warpgroups half of the rows, it can halve a descriptor that is made here, and neither
+    one of the host's nor loads by pointer.
+    """
+    if WS:
+        return operand(tl.make_tensor_descriptor(p_x, [length, D], [stride, 1], [ROWS, BD]).load([start, 0]), DTYPE)
+    else:
+        rows, columns = start + tl.arange(0, ROWS), tl.arange(0, BD)
+        inside = (rows[:, None] < length) & (columns[None, :] < D)
+        return operand(tl.load(p_x + rows[:, None].to(tl.int64) * stride + columns[None, :], mask=inside, other=0.0), DTYPE)
+
+
+@triton.jit
+def own_numbers(p_x, start, length, ROWS: tl.constexpr, WS: tl.constexpr):
+    """Numbers [start, start + ROWS) of a vector, as `own_tile` has rows."""
+    if WS:
+        return tl.make_tensor_descriptor(p_x, [length], [1], [ROWS]).load([start])
+    else:
+        rows = start + tl.arange(0, ROWS)
+        return tl.load(p_x + rows, mask=rows < length, other=0)
+
+
+@triton.jit
+def _attend(
+    acc, total, peak, q, k_desc, v_desc, i_b, i_kv, lo, hi, first, last, scale_log2,
+    BN: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr, WS: tl.constexpr, STAGES: tl.constexpr,
+    PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    """Online softmax over the keys [lo, hi), a block of BN at a time. acc: [BM, BD]; total, peak: [BM], peak in base 2."""
+    for start_n in tl.range(lo, hi, BN, warp_specialize=WS, num_stages=STAGES):
+        k = operand(k_desc.load([i_b, i_kv, start_n, 0]).reshape(BN, BD), DTYPE)
+        s = tl.dot(q, k.T, input_precision=PRECISION)  # [BM, BN]
+        if MASKED:
+            n = start_n + tl.arange(0, BN)
+            s = tl.where((n[None, :] >= first[:, None]) & (n[None, :] <= last[:, None]), s, -float("inf"))
+        higher = tl.maximum(peak, tl.max(s, 1) * scale_log2)
+        p = tl.exp2(s * scale_log2 - higher[:, None])
+        shrink = tl.exp2(peak - higher)
+        total = total * shrink + tl.sum(p, 1)
+        acc = acc * shrink[:, None]
+        v = operand(v_desc.load([i_b, i_kv, start_n, 0]).reshape(BN, BD), DTYPE)
+        acc = tl.dot(operand(p, DTYPE), v, acc, input_precision=PRECISION)
+        peak = higher
+    return acc, total, peak
+
+
+@triton.jit(do_not_specialize=["H", "Lq", "Lk", "document_row", "window"])
+def attention_fwd_kernel(
+    p_q, k_desc, v_desc, p_o, p_lse, p_start, p_end, p_order, sq_b, sq_h, sq_l, so_b, so_h, so_l,
+    H, Lq, Lk, document_row, window, scale_log2,
+    G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
+    WS: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    """Grid (tiles of queries, H, B). Descriptors of blocks (1, 1, BN, BD) of k and v; o: q's shape; lse: (B, H, Lq)."""
+    i_t, i_h, i_b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    if HAS_DOCUMENTS:
+        i_t = tl.load(p_order + i_b * tl.num_programs(0) + i_t)  # the longest first
+    elif CAUSAL:
+        i_t = tl.num_programs(0) - 1 - i_t
+    i_kv = i_h // G
+    start_m = i_t * BM
+    rows = start_m + tl.arange(0, BM)
+    bottom = tl.minimum(start_m + BM, Lq) - 1
+    starts, ends = rows, rows
+    top_start, top_end, bottom_start, bottom_end = start_m, start_m, start_m, start_m
+    if HAS_DOCUMENTS:
+        p_start += i_b.to(tl.int64) * document_row
+        starts = own_numbers(p_start, start_m, document_row, BM, WS)
+        top_start, bottom_start = tl.load(p_start + start_m), tl.load(p_start + bottom)
+        if not CAUSAL:
+            p_end += i_b.to(tl.int64) * document_row
+            ends = own_numbers(p_end, start_m, document_row, BM, WS)
+            top_end, bottom_end = tl.load(p_end + start_m), tl.load(p_end + bottom)
+    first, last = keys_seen(rows, starts, ends, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
+    lo, full_hi = keys_seen(start_m, top_start, top_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
+    full_lo, hi = keys_seen(bottom, bottom_start, bottom_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
+    hi = hi + 1
+
+    peak = tl.full([BM], -1.0e30, tl.float32)  # finite: a block in which a row sees nothing leaves it unchanged
+    total = tl.zeros([BM], tl.float32)
+    acc = tl.zeros([BM, BD], tl.float32)
+    q = own_tile(p_q + i_b.to(tl.int64) * sq_b + i_h.to(tl.int64) * sq_h, sq_l, start_m, Lq, D, BM, BD, WS, DTYPE)
+    if WS:  # the compiler specialises warps in a single loop only
+        acc, total, peak = _attend(
+            acc, total, peak, q, k_desc, v_desc, i_b, i_kv, lo, hi, first, last, scale_log2,
+            BN, BD, True, True, STAGES, PRECISION, DTYPE
+        )  # fmt: skip
+    else:
+        full_lo = tl.minimum(lo + tl.cdiv(tl.maximum(full_lo - lo, 0), BN) * BN, tl.maximum(lo, hi))
+        full_hi = full_lo + tl.maximum(full_hi + 1 - full_lo, 0) // BN * BN
+        if HAS_WINDOW or HAS_DOCUMENTS:
+            acc, total, peak = _attend(
+                acc, total, peak, q, k_desc, v_desc, i_b, i_kv, lo, full_lo, first, last, scale_log2,
+                BN, BD, True, False, STAGES, PRECISION, DTYPE
+            )  # fmt: skip
+        acc, total, peak = _attend(
+            acc, total, peak, q, k_desc, v_desc, i_b, i_kv, full_lo, full_hi, first, last, scale_log2,
+            BN, BD, False, False, STAGES, PRECISION, DTYPE
+        )  # fmt: skip
+        acc, total, peak = _attend(
+            acc, total, peak, q, k_desc, v_desc, i_b, i_kv, full_hi, hi, first, last, scale_log2,
+            BN, BD, True, False, STAGES, PRECISION, DTYPE
+        )  # fmt: skip
+
+    blind = total == 0.0  # sees no key: 0, and no mass
+    total = tl.where(blind, 1.0, total)
+    acc = acc / total[:, None]
+    lse = tl.where(blind, -float("inf"), (peak + tl.log2(total)) * 0.6931471805599453)
+    tl.store(p_lse + (i_b.to(tl.int64) * H + i_h) * Lq + rows, lse, mask=rows < Lq)
+    columns = tl.arange(0, BD)
+    out = p_o + i_b.to(tl.int64) * so_b + i_h.to(tl.int64) * so_h + rows[:, None].to(tl.int64) * so_l + columns[None, :]
+    tl.store(out, narrow(acc, DTYPE), mask=(rows[:, None] < Lq) & (columns[None, :] < D))

@@ -1,0 +1,143 @@
+"""Long convolution with dense filters: `conv_fft`.
+
+    y = postgate * (filter * (pregate * u) + skip (pregate * u)),  * along the last axis, causal or two-sided
+
+Filters are as long as the rows (Hyena, Monarch Mixer). One program convolves rows of up to 8192 samples on chip; longer ones take
+three passes through memory. See `kernels.conv_fft.transforms` for the mathematics and the choice of factors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.arguments import autocast, check_range, check_same_dtype, check_shape, check_tensors
+from kernels.differentiation import refuse_double_backward
+from kernels.dispatch import implementation
+from kernels.documents import resolve_documents
+
+__all__ = ["conv_fft"]
+
+_LONGEST = 1 << 22
+
+
+def conv_fft(
+    u: Tensor,
+    filter: Tensor,
+    *,
+    reverse_filter: Tensor | None = None,
+    skip: Tensor | None = None,
+    pregate: Tensor | None = None,
+    postgate: Tensor | None = None,
+    kept_frequencies: float = 1.0,
+    cu_seqlens: Tensor | None = None,
+    document_starts: Tensor | None = None,
+    longest_document: int | None = None,
+) -> Tensor:
+    """Convolve each channel of u with its own filter, gates and skip included.
+
+    u, pregate, postgate: (B, H, L) of one dtype, 1 <= L <= 4M. filter: (H, K), any K: lags 0 ... K - 1; with K < L a partial convolution,
+    and taps beyond L have no effect. reverse_filter: (H, K'), lags -1 ... -K', for a two-sided convolution (a causal one without).
+    skip: (H,), added to the tap of lag 0. Filters and skip are float32 (or u's dtype); sums are float32, and float16 operands are
+    used inside on CUDA. kept_frequencies: 1, 1/2 or 1/4: only this fraction of the filter's spectrum, the lowest frequencies of
+    the right-angle transform, is used (frequency-sparse convolution), and the rest costs nothing.
+    cu_seqlens or document_starts: documents that are convolved as if each were alone (see `kernels.documents`);
+    longest_document: an upper bound on their lengths, which spares the kernels for longer ones.
+    Returns a tensor like u. ValueError on anything else. float32 on CUDA takes the library's FFT, float64 too.
+    Source: FlashFFTConv (Fu et al. 2023) for the operator; right-angle transforms (Crandall and Fagin 1994) for the method.
+    """
+    u, pregate, postgate = autocast(u, pregate, postgate)  # type: ignore[assignment]
+    check_tensors("conv_fft", u=u, filter=filter, reverse_filter=reverse_filter, skip=skip, pregate=pregate, postgate=postgate)
+    check_same_dtype("conv_fft", u=u, pregate=pregate, postgate=postgate)
+    check_shape("conv_fft", "u", u, (None, None, None), "(batch, channels, length)")
+    batch, channels, length = u.shape
+    check_range("conv_fft", "samples in a row", length, 1, _LONGEST, "split longer rows into overlapping ones")
+    check_shape("conv_fft", "filter", filter, (channels, None), "(channels, taps)")
+    check_range("conv_fft", "filter taps", filter.shape[1], 1, 1 << 31, "give it at least one tap")
+    for name, gate in (("pregate", pregate), ("postgate", postgate)):
+        if gate is not None:
+            check_shape("conv_fft", name, gate, u.shape, "the shape of u")
+    if reverse_filter is not None:
+        check_shape("conv_fft", "reverse_filter", reverse_filter, (channels, None), "(channels, taps)")
+    if kept_frequencies not in (1, 0.5, 0.25):
+        raise ValueError(f"conv_fft: kept_frequencies is {kept_frequencies}; it may be 1, 0.5 or 0.25")
+    starts = resolve_documents("conv_fft", cu_seqlens, document_starts, batch, length)
+    if starts is not None and kept_frequencies != 1:
+        raise ValueError(
+            "conv_fft: kept_frequencies and documents together; a transform per document has no common frequencies"
+        )
+    if longest_document is not None:
+        check_range("conv_fft", "as longest_document", longest_document, 1, _LONGEST, "give the longest document's length")
+    wide = torch.float64 if u.dtype == torch.float64 else torch.float32
+    filter = filter.to(wide)
+    if reverse_filter is not None:
+        reverse_filter = reverse_filter.to(wide)
+    if skip is not None:
+        check_shape("conv_fft", "skip", skip, (channels,), "(channels,)")
+        filter = torch.cat([filter[:, :1] + skip.to(wide)[:, None], filter[:, 1:]], dim=1)
+    return torch.ops.menagerie.conv_fft(
+        u, filter, reverse_filter, pregate, postgate, starts, float(kept_frequencies), longest_document or 0
+    )
+
+
+@torch.library.custom_op("menagerie::conv_fft", mutates_args=())
+def _forward(
+    u: Tensor,
+    filter: Tensor,
+    reverse_filter: Tensor | None,
+    pre: Tensor | None,
+    post: Tensor | None,
+    document_starts: Tensor | None,
+    fraction: float,
+    longest: int,
+) -> Tensor:
+    return implementation("conv_fft", u).forward(u, filter, reverse_filter, pre, post, document_starts, fraction, longest)
+
+
+@_forward.register_fake
+def _(u: Tensor, *arguments: Any) -> Tensor:
+    return torch.empty_like(u, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("menagerie::conv_fft_backward", mutates_args=())
+def _backward(
+    dy: Tensor,
+    u: Tensor,
+    filter: Tensor,
+    reverse_filter: Tensor | None,
+    pre: Tensor | None,
+    post: Tensor | None,
+    document_starts: Tensor | None,
+    fraction: float,
+    longest: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of u, filter, reverse_filter, pre and post; empty where there is no such argument."""
+    gradients = implementation("conv_fft", u).backward(
+        dy, u, filter, reverse_filter, pre, post, document_starts, fraction, longest
+    )
+    return tuple(u.new_empty(0) if g is None else g for g in gradients)  # type: ignore[return-value]
+
+
+@_backward.register_fake
+def _(
+    dy: Tensor, u: Tensor, filter: Tensor, reverse_filter: Tensor | None, pre: Tensor | None, post: Tensor | None, *rest: Any
+) -> tuple[Tensor, ...]:
+    like = (u, filter, reverse_filter, None if pre is None else u, None if post is None else u)
+    return tuple(u.new_empty(0) if t is None else torch.empty_like(t, memory_format=torch.contiguous_format) for t in like)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:6])
+    ctx.rest = inputs[6:]
+
+
+def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    gradients = torch.ops.menagerie.conv_fft_backward(dy, *ctx.saved_tensors, *ctx.rest)
+    given = (True, True, *(tensor is not None for tensor in ctx.saved_tensors[2:5]))
+    return (*(g if there else None for g, there in zip(gradients, given, strict=True)), None, None, None)
+
+
+_forward.register_autograd(_differentiate, setup_context=_setup)
+refuse_double_backward(_backward, "conv_fft")

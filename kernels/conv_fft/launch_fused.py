@@ -1,0 +1,115 @@
+"""Launches of the kernels for rows that one program holds, and of the filters' transforms for them."""
+
+# Triton's decorators hide from type checkers how kernels are launched.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from kernels.conv_fft.rows import Rows
+from kernels.conv_fft.transforms import Plan, exact_constants, kept_columns, twiddles, weighted_matrix
+from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
+from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
+from kernels.triton_support import TRITON_TYPES
+
+# Programs that a launch should have, some waves of the card's 132 multiprocessors.
+PROGRAMS = 1024
+# Bytes of them that a thread may spill, into the first-level cache, where that is faster than smaller tiles.
+SPILLS: dict[tuple[str, int, int], int] = {}
+# Registers a thread may have, by (kernel, factors), where fewer than 255 put more programs on a multiprocessor.
+REGISTERS: dict[tuple[str, int, int], int] = {}
+
+
+def options(kernel: str, p: Plan) -> dict[str, Any]:
+    """Constants and launch options by factors."""
+    n1, n2 = p.factors
+    limit = REGISTERS.get((kernel, n1, n2))
+    first, second = ("N1", "N2") if kernel.startswith("fused") else ("NA", "NB")
+    return {
+        first: n1, second: n2, "C2": p.keep, "P": p.rows_per_tile, "num_warps": max(4, n1 // 16), "num_stages": 1,
+    } | ({"maxnreg": limit} if limit else {})  # fmt: skip
+
+
+def split(rows: int, per_tile: int, channels: int) -> int:
+    """Programs that share a channel's rows: enough to fill the card, each with a few tiles to spread its constants over."""
+    tiles = max(1, triton.cdiv(rows, per_tile))
+    return max(1, min(tiles, triton.cdiv(PROGRAMS, channels), triton.cdiv(tiles, 2)))
+
+
+@functools.lru_cache(maxsize=64)
+def _constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
+    n1, n2 = p.factors
+    return (
+        *weighted_matrix(n1, p.rows_per_tile, device),
+        *kept_columns(n2, p.keep, device),
+        twiddles(n1, n2, True, device),
+    )
+
+
+class Fused:
+    """One length class of rows, each in one program."""
+
+    def __init__(self, u: Tensor, k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int) -> None:
+        self.channels, self.length = u.shape[1:]
+        self.p, self.rows, self.i = p, rows, i
+        self.split = split(rows.most[i], p.rows_per_tile, self.channels)
+        self.constants = _constants(p, u.device)
+        self.type = TRITON_TYPES[u.dtype]
+        self.spectrum, self.scale = filter_spectrum(k, reverse, p)
+
+    def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
+        fused_fwd_kernel[(self.split, self.channels)](
+            u, pre, post, y, self.spectrum, self.scale, *self.constants, *self._table(),
+            **self._flags(pre, post), **options("fused forward", self.p),
+        )  # fmt: skip
+
+    def backward(
+        self, dy: Tensor, u: Tensor, pre: Tensor | None, post: Tensor | None, du: Tensor, dpre: Tensor | None,
+        dpost: Tensor | None, dk: Tensor, dreverse: Tensor | None,
+    ) -> None:  # fmt: skip
+        """Writes du, dpre, dpost and adds to dk, dreverse."""
+        p = self.p
+        sums = dk.new_empty((self.split, self.channels, p.rows_per_tile, p.factors[0], p.keep, 2))
+        fused_bwd_kernel[(self.split, self.channels)](
+            dy, u, pre, post, du, dpre, dpost, sums, self.spectrum, self.scale, *self.constants, *self._table(),
+            **self._flags(pre, post), **options("fused backward", p),
+        )  # fmt: skip
+        filter_gradient(sums, p, dk, dreverse)
+
+    def _table(self) -> tuple[Any, ...]:
+        return self.rows.first, self.rows.length, self.rows.count, self.i, self.length
+
+    def _flags(self, pre: Tensor | None, post: Tensor | None) -> dict[str, Any]:
+        full = self.rows.full and self.length == self.p.points and self.rows.most[self.i] % self.p.rows_per_tile == 0
+        return {
+            "HAS_PRE": pre is not None, "HAS_POST": post is not None, "FULL": full, "ALIGN": 8 if self.rows.aligned else 1,
+            "TYPE": self.type,
+        }  # fmt: skip
+
+
+def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan) -> tuple[Tensor, Tensor]:
+    """(channels, N1, keep) packed, and (channels,) the power of two that it is over."""
+    n1, n2 = p.factors
+    spectrum = k.new_empty((len(k), n1, p.keep), dtype=torch.int32)
+    scale = k.new_empty(len(k), dtype=torch.float32)
+    filter_spectrum_kernel[(len(k),)](
+        k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), k.shape[1],
+        0 if reverse is None else reverse.shape[1], N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, num_warps=max(4, n1 // 16),
+    )  # fmt: skip
+    return spectrum, scale
+
+
+def filter_gradient(sums: Tensor, p: Plan, dk: Tensor, dreverse: Tensor | None) -> None:
+    """Add a spectrum's gradient (parts, channels, P, N1, keep, 2) to the taps'."""
+    n1, n2 = p.factors
+    filter_gradient_kernel[(len(dk),)](
+        sums, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), len(sums), dk.shape[1],
+        0 if dreverse is None else dreverse.shape[1], N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile, TWO_SIDED=dreverse is not None,
+        num_warps=max(4, n1 // 16),
+    )  # fmt: skip

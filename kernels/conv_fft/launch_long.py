@@ -1,0 +1,180 @@
+"""Launches of the three passes of long rows, a group of channels at a time."""
+
+# Triton's decorators hide from type checkers how kernels are launched.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from kernels.conv_fft.launch_fused import options, split
+from kernels.conv_fft.rows import Rows, whole_rows
+from kernels.conv_fft.spectrum import filter_gradients, filter_spectrum
+from kernels.conv_fft.transforms import Plan, kept_columns, plain_matrix, twiddles, weighted_matrix
+from kernels.conv_fft.triton_long import (
+    inner_bwd_kernel,
+    inner_filter_kernel,
+    inner_fwd_kernel,
+    outer_fwd_kernel,
+    outer_inv_kernel,
+)
+from kernels.triton_support import TRITON_TYPES
+
+# What the passes may keep between them, in bytes: channels are done in groups of this size.
+WORKSPACE = 1 << 30
+
+
+def outer_tile(outer: int) -> dict[str, int]:
+    """Rows, depth and columns of the outer transform's products, and their warps."""
+    block = min(64, triton.next_power_of_2(outer))
+    tall = outer > 64
+    return {"BM": 128 if tall else block, "BK": block, "BN": {16: 256, 32: 128}.get(block, 64), "num_warps": 8 if tall else 4}
+
+
+# Registers a thread may have, by (kernel, rows of its tile), where fewer than 255 put more programs on a multiprocessor.
+REGISTERS = {("outer forward", 64): 168, ("outer inverse", 64): 168, ("outer inverse", 128): 128}
+
+
+def outer_options(kernel: str, outer: int) -> dict[str, int]:
+    """Constants and launch options of the outer transform."""
+    tile = outer_tile(outer)
+    limit = REGISTERS.get((kernel, tile["BM"]))
+    return tile | {"num_stages": 2} | ({"maxnreg": limit} if limit else {})
+
+
+@functools.lru_cache(maxsize=64)
+def _inner_constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
+    na, nb = p.factors
+    return (
+        *plain_matrix(na, p.rows_per_tile, device),
+        *kept_columns(nb, p.keep, device),
+        twiddles(na, nb, False, device),
+    )
+
+
+class Long:
+    """One length class of rows, through the three passes.
+
+    In bfloat16 a causal filter takes the passes too, as a row of its own: what float16 operands leave out of its spectrum is small
+    beside the rounding of the output. Otherwise it takes the library's FFT in float32.
+    """
+
+    def __init__(self, u: Tensor, k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int) -> None:
+        self.channels, self.length = u.shape[1:]
+        self.p, self.rows, self.i = p, rows, i
+        self.capacity = rows.most[i]
+        self.tile = outer_tile(p.outer)
+        self.ends = weighted_matrix(p.outer, 1, u.device)
+        self.twiddles = twiddles(p.outer, p.inner, True, u.device)
+        self.middle = _inner_constants(p, u.device)
+        self.type = TRITON_TYPES[u.dtype]
+        self.taps = (
+            whole_rows(1, self.channels, k.shape[1], k.device) if u.dtype == torch.bfloat16 and reverse is None else None
+        )
+        if self.taps is None:
+            self.spectrum, self.scale = filter_spectrum(k, reverse, p)
+            self.inverse = torch.ones_like(self.scale)
+        else:
+            self.spectrum, self.inverse, self.scale = self._spectrum(k, self.taps)
+
+    def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
+        p = self.p
+        for first, channels in self._groups(1):
+            z, scales = self._into(u, pre, self.rows, self.i, first, channels)
+            inner_fwd_kernel[(p.outer, channels, split(self.capacity, p.rows_per_tile, channels * p.outer))](
+                z, scales, self.spectrum, self.inverse, *self.middle, self.rows.count, self.i, first, p.outer, self.capacity,
+                BN=self.tile["BN"], **options("inner forward", p),
+            )  # fmt: skip
+            self._out_of(z, scales, self.scale, self.rows, self.i, first, (post, y), (None, None))
+
+    def backward(
+        self, dy: Tensor, u: Tensor, pre: Tensor | None, post: Tensor | None, du: Tensor, dpre: Tensor | None,
+        dpost: Tensor | None, dk: Tensor, dreverse: Tensor | None,
+    ) -> None:  # fmt: skip
+        """Writes du, dpre, dpost and adds to dk, dreverse."""
+        p = self.p
+        if self.taps is None:
+            sums = dk.new_empty((self.channels, p.outer, p.rows_per_tile, p.factors[0], p.keep, 2))
+        else:
+            sums = dk.new_empty((self.channels, p.outer, p.inner), dtype=torch.int32)
+        sums_scale = dk.new_empty((self.channels, p.outer))
+        for first, channels in self._groups(2):
+            zx, x_scales = self._into(u, pre, self.rows, self.i, first, channels)
+            zg, g_scales = self._into(dy, post, self.rows, self.i, first, channels)
+            inner_bwd_kernel[(p.outer, channels)](
+                zx, x_scales, zg, g_scales, sums, sums_scale, self.spectrum, self.inverse, *self.middle,
+                self.rows.count, self.i, first, p.outer, self.capacity,
+                NEEDS_Y=dpost is not None, TAPS=self.taps is not None, BN=self.tile["BN"], **options("inner backward", p),
+            )  # fmt: skip
+            gates = (None, None) if dpre is None else (u, dpre)
+            self._out_of(zg, g_scales, self.scale, self.rows, self.i, first, (pre, du), gates)
+            if dpost is not None:
+                self._out_of(zx, x_scales, self.scale, self.rows, self.i, first, (dy, dpost), (None, None))
+        if self.taps is None:
+            filter_gradients(sums.sum(2), p, dk, dreverse)
+        else:
+            # The matrices are unitary and a filter's transform is not.
+            scale = torch.full((self.channels,), math.sqrt(p.points), device=dk.device)
+            taps = torch.zeros_like(dk)
+            self._out_of(sums[:, None], sums_scale, scale, self.taps, 0, 0, (None, taps), (None, None), by_k1=True)
+            dk += taps
+
+    def _groups(self, intermediates: int) -> Iterator[tuple[int, int]]:
+        """First channel and number of channels of each group whose intermediates fit the workspace."""
+        size = max(1, min(self.channels, WORKSPACE // (intermediates * 4 * self.capacity * self.p.points)))
+        for first in range(0, self.channels, size):
+            yield first, min(size, self.channels - first)
+
+    def _grid(self, rows: Rows, i: int, channels: int) -> tuple[tuple[int, int, int], int]:
+        """Programs, and how many rows each takes."""
+        each = max(1, min(4, rows.most[i]))
+        tiles = (self.p.inner // self.tile["BN"]) * triton.cdiv(self.p.outer, self.tile["BM"])
+        return (tiles, channels, triton.cdiv(rows.most[i], each)), each
+
+    def _table(self, rows: Rows, i: int, length: int, first: int, each: int) -> tuple[Any, ...]:
+        return rows.first, rows.length, rows.count, i, length, first, self.p.outer, rows.most[i], each
+
+    def _into(self, u: Tensor, gate: Tensor | None, rows: Rows, i: int, first: int, channels: int) -> tuple[Tensor, Tensor]:
+        """The outer transform of gated rows: packed, and the scales of its tiles."""
+        z = u.new_empty((channels, rows.most[i], self.p.outer, self.p.inner), dtype=torch.int32)
+        scales = u.new_empty((channels, rows.most[i], self.p.inner // self.tile["BN"]), dtype=torch.float32)
+        grid, each = self._grid(rows, i, channels)
+        outer_fwd_kernel[grid](
+            u, gate, z, scales, *self.ends, self.twiddles, *self._table(rows, i, u.shape[-1], first, each),
+            M=self.p.inner, ONE_BLOCK=self.p.outer <= self.tile["BK"], HAS_PRE=gate is not None,
+            ALIGN=8 if rows.aligned else 1, **outer_options("outer forward", self.p.outer),
+        )  # fmt: skip
+        return z, scales
+
+    def _out_of(
+        self, z: Tensor, scales: Tensor, k_scale: Tensor, rows: Rows, i: int, first: int,
+        a: tuple[Tensor | None, Tensor], b: tuple[Tensor | None, Tensor | None], by_k1: bool = False,
+    ) -> None:  # fmt: skip
+        """The outer inverse, times the first of `a` into its second, and the same for `b`."""
+        grid, each = self._grid(rows, i, len(z))
+        outer_inv_kernel[grid](
+            z, scales, k_scale, *a, *b, *self.ends, self.twiddles, *self._table(rows, i, a[1].shape[-1], first, each),
+            M=self.p.inner, HAS_A=a[0] is not None, HAS_B=b[0] is not None, SCALE_BY_K1=by_k1,
+            ALIGN=8 if rows.aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], **outer_options("outer inverse", self.p.outer),
+        )  # fmt: skip
+
+    def _spectrum(self, k: Tensor, taps: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """(channels, outer, Na, keep) packed, (channels,) what brings its largest part to [2, 4), and what that is over."""
+        p = self.p
+        z, scales = self._into(k, None, taps, 0, 0, self.channels)
+        spectrum = k.new_empty((self.channels, p.outer, p.factors[0], p.keep), dtype=torch.int32)
+        largest = k.new_empty((self.channels, p.outer))
+        inner_filter_kernel[(p.outer, self.channels)](
+            z, scales, spectrum, largest, *self.middle, p.outer, BN=self.tile["BN"], **options("inner filter", p)
+        )
+        _, exponent = torch.frexp(largest.amax(1))
+        one = torch.ones_like(largest[:, 0])
+        inverse = torch.ldexp(one, 2 - exponent)
+        return spectrum, inverse, scales.amax((1, 2)) * torch.ldexp(one, exponent - 2) * math.sqrt(p.points)

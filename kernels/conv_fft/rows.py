@@ -1,0 +1,72 @@
+"""The rows that kernels convolve: a table of where each begins and how long it is, for whole rows and for packed documents.
+
+Documents are independent rows, each as short as it is: that is what makes isolation cheaper than the packed convolution. They are
+sorted by transform length on the device, without synchronisation with the host.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.conv_fft.transforms import FORWARD
+
+
+@dataclass(frozen=True)
+class Rows:
+    """first: (rows,) int64, offset of each row's first sample in channel 0. length: (rows,) int32. count: (classes + 1,) int32,
+    where each length class begins in the table. longest, most: by class, the longest row and how many rows there can be.
+    aligned: each row begins and ends at a multiple of 8 samples. full: each row is exactly as long as `longest`."""
+
+    first: Tensor
+    length: Tensor
+    count: Tensor
+    longest: tuple[int, ...]
+    most: tuple[int, ...]
+    aligned: bool
+    full: bool
+
+
+@functools.lru_cache(maxsize=64)
+def whole_rows(batch: int, channels: int, length: int, device: torch.device) -> Rows:
+    """Each row of a (batch, channels, length) tensor, whole."""
+    first = torch.arange(batch, device=device, dtype=torch.int64) * (channels * length)
+    lengths = torch.full((batch,), length, device=device, dtype=torch.int32)
+    count = torch.tensor([0, batch], dtype=torch.int32).to(device)
+    return Rows(first, lengths, count, (length,), (batch,), length % 8 == 0, True)
+
+
+def length_classes(length: int) -> tuple[int, ...]:
+    """Powers of two, the smallest transform's points first, up to the first that holds `length`."""
+    classes = [min(FORWARD)]
+    while classes[-1] < length:
+        classes.append(2 * classes[-1])
+    return tuple(classes)
+
+
+def document_rows(starts: Tensor, channels: int, longest: int) -> Rows:
+    """The documents of a (batch, channels, length) tensor, by length class.
+
+    starts: (batch, length) int32, for each sample where its document starts in its row. longest: no document is longer.
+    """
+    batch, length = starts.shape
+    device = starts.device
+    position = torch.arange(length, device=device, dtype=torch.int32)
+    begins = starts == position
+    # The end of the document that begins at t is the next beginning after t, or the row's end.
+    later = torch.where(begins, position, length)
+    later = torch.cat([later[:, 1:], later.new_full((batch, 1), length)], dim=1)
+    ends = later.flip(1).cummin(dim=1).values.flip(1)
+    lengths = (ends - position).to(torch.int32)
+    classes = length_classes(longest)
+    bounds = torch.tensor(classes[:-1], dtype=torch.int32).to(device, non_blocking=True)
+    key = torch.where(begins, torch.bucketize(lengths, bounds), len(classes)).flatten().to(torch.int32)
+    key, order = torch.sort(key, stable=True)
+    count = torch.searchsorted(key, torch.arange(len(classes) + 1, device=device, dtype=torch.int32)).to(torch.int32)
+    first = order // length * (channels * length) + order % length
+    shortest = (1, *(c + 1 for c in classes[:-1]))
+    most = tuple(batch * (length // s) for s in shortest)
+    return Rows(first, lengths.flatten()[order], count, classes, most, False, False)

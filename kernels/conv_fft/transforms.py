@@ -1,0 +1,157 @@
+"""The discrete weighted transforms that convolve, and which factorisation of them is taken for a length.
+
+A causal (or two-sided) convolution of a real row of length L is one *right-angle* cyclic convolution of length N >= L (Crandall
+and Fagin, Discrete weighted transforms and large-integer arithmetic, 1994): weight sample n by w^n, w = exp(i pi / 2N), so that
+what would wrap around comes back multiplied by w^N = i, that is, in the imaginary part. The real part of the unweighted result
+is the linear convolution, without zero padding: half the points of an FFT of length 2L, one row at a time, and real matrices
+at both ends.
+
+The transform of N = N1 N2 points, n = n1 N2 + n2 and k = k1 + N1 k2, in matrix form (Bailey 1990; Monarch, Dao et al. 2022):
+    A[k1, n2] = sum_n1 F1[k1, n1] x[n1, n2]      F1[k1, n1] = exp(-2 pi i n1 (k1 - 1/4) / N1) / sqrt(N1): weights included
+    B[k1, n2] = A[k1, n2] T[k1, n2]              T[k1, n2]  = exp(-2 pi i n2 (k1 - 1/4) / N)
+    X[k1, k2] = sum_n2 B[k1, n2] F2[n2, k2]      F2[n2, k2] = exp(-2 pi i n2 k2 / N2) / sqrt(N2)
+Every matrix is unitary, so nothing leaves float16's range and the filter alone carries the scale.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Points that one program transforms, and their factors N1 x N2, forward and backward (which needs more registers).
+FORWARD = {256: (16, 16), 512: (32, 16), 1024: (32, 32), 2048: (64, 32), 4096: (64, 64), 8192: (128, 64)}
+BACKWARD = FORWARD | {4096: (128, 32)}
+# The inner transforms of long convolutions.
+INNER = (512, 1024, 2048, 4096)
+
+# What a card does, for the cost model: bytes and float16 operations per second that these kernels reach on an H200.
+_BANDWIDTH = 3.6e12
+_OPERATIONS = 3.0e14
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a convolution of rows of some length is computed.
+
+    points: N, the transform's length. outer: 1 when one program holds a row, else the number of points of the outer transform,
+    which goes through memory (three passes). inner: the points that one program transforms, factors[0] x factors[1]. keep: columns
+    of the last factor that are kept (frequency-sparse filters). seconds: the cost model's estimate for one row, forward.
+    """
+
+    points: int
+    outer: int
+    inner: int
+    factors: tuple[int, int]
+    keep: int
+    seconds: float
+
+    @property
+    def rows_per_tile(self) -> int:
+        return max(1, 64 // self.factors[0])
+
+    @property
+    def order(self) -> int:
+        return 2 if self.outer == 1 else 3
+
+
+@functools.lru_cache(maxsize=4096)
+def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool = False) -> Plan:
+    """The cheapest factorisation for rows of `length` samples.
+
+    The model: a row costs the larger of its bytes over the bandwidth and its matrix products over the tensor cores' rate, summed
+    over passes. One program (order 2) reads and writes each sample once and does 8 N1 + 16 N2 operations for it (real matrices
+    at both ends). Three passes (order 3) move 24 bytes per sample (gated) and do 8 N_outer + 16 (Na + Nb). Lengths that are no
+    power of two take the next power of two in one program; the outer transform is any multiple of 16.
+    A frequency-sparse filter is defined by the factors: those of the gated forward pass, then, always.
+    """
+    if fraction < 1:
+        gated, backward = True, False
+    io = (8 if gated else 4) * length
+    found = []
+    for points, (n1, n2) in (BACKWARD if backward else FORWARD).items():
+        keep = max(16, int(n2 * fraction))
+        height = max(n1, 64)  # small factors fill a tile with several rows, block-diagonally
+        if length <= points:
+            work = points * (8 * height + 16 * keep)
+            found.append(Plan(points, 1, points, (n1, n2), keep, max(io / _BANDWIDTH, work / _OPERATIONS)))
+        if length > 4096 and points in INNER:
+            outer = 16 * math.ceil(length / points / 16)
+            total = outer * points
+            ends = max((io + 8 * total) / _BANDWIDTH, total * 8 * outer / _OPERATIONS)
+            middle = max(8 * total / _BANDWIDTH, total * (16 * height + 16 * keep) / _OPERATIONS)
+            found.append(Plan(total, outer, points, (n1, n2), keep, ends + middle))
+    return min(found, key=lambda p: p.seconds)
+
+
+def _phases(rows: Tensor, columns: Tensor, period: int) -> tuple[Tensor, Tensor]:
+    """cos and sin of -2 pi rows columns / period, rows in quarters, exactly reduced before the float64 functions."""
+    turns = torch.remainder(rows[:, None] * columns[None, :], 4 * period).double() / (4 * period)
+    return torch.cos(2 * math.pi * turns), -torch.sin(2 * math.pi * turns)
+
+
+def _quarters(count: int) -> Tensor:
+    """4 (k - 1/4) for k in 0 ... count - 1."""
+    return 4 * torch.arange(count) - 1
+
+
+@functools.lru_cache(maxsize=64)
+def weighted_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """F1 (real, imaginary), float16, `copies` times along the diagonal. Its inverse's real part is F1r^T z_r + F1i^T z_i."""
+    parts = (m / math.sqrt(points) for m in _phases(_quarters(points), torch.arange(points), points))
+    return tuple(torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)  # type: ignore[return-value]
+
+
+@functools.lru_cache(maxsize=64)
+def plain_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The unitary DFT of `points` points (real, imaginary), float16, `copies` times along the diagonal. Symmetric."""
+    parts = (m / math.sqrt(points) for m in _phases(4 * torch.arange(points), torch.arange(points), points))
+    return tuple(torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)  # type: ignore[return-value]
+
+
+@functools.lru_cache(maxsize=64)
+def kept_columns(points: int, keep: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """F2 (points, keep) (real, imaginary), float16: all columns in order, or the `keep` of lowest frequency, from -keep/2."""
+    columns = torch.arange(keep) - (keep // 2 if keep < points else 0)
+    real, imaginary = _phases(4 * torch.arange(points), columns, points)
+    return tuple((m / math.sqrt(points)).to(device, torch.float16).contiguous() for m in (real, imaginary))  # type: ignore[return-value]
+
+
+@functools.lru_cache(maxsize=64)
+def twiddles(n1: int, n2: int, weighted: bool, device: torch.device) -> Tensor:
+    """T (n1, n2), complex numbers of two float16 packed in an int32. Weighted: the quarter bin of a right-angle transform."""
+    rows = _quarters(n1) if weighted else 4 * torch.arange(n1)
+    return pack(torch.complex(*_phases(rows, torch.arange(n2), n1 * n2)).to(device))
+
+
+@functools.lru_cache(maxsize=64)
+def exact_constants(factors: tuple[int, int], keep: int, device: torch.device) -> tuple[Tensor, ...]:
+    """F1, F2 (real, imaginary), each (2, ...) float16: its rounding and what that leaves out; T's real and imaginary part, float32."""
+    n1, n2 = factors
+    columns = torch.arange(keep) - (keep // 2 if keep < n2 else 0)
+    first = [m / math.sqrt(n1) for m in _phases(_quarters(n1), torch.arange(n1), n1)]
+    second = [m / math.sqrt(n2) for m in _phases(4 * torch.arange(n2), columns, n2)]
+    halves = [torch.stack([m.half(), (m - m.half().double()).half()]) for m in (*first, *second)]
+    return tuple(
+        m.to(device).contiguous() for m in (*halves, *(t.float() for t in _phases(_quarters(n1), torch.arange(n2), n1 * n2)))
+    )
+
+
+def pack(values: Tensor) -> Tensor:
+    """Complex numbers as int32: float16 real part in the low half, imaginary part in the high half."""
+    halves = torch.view_as_real(values).to(torch.float16)
+    return halves.view(torch.int32).squeeze(-1).contiguous()
+
+
+def weights(points: int, device: torch.device, dtype: torch.dtype = torch.complex64) -> Tensor:
+    """w^n, n = 0 ... points - 1."""
+    return _weights(points, device).to(dtype)
+
+
+@functools.lru_cache(maxsize=32)
+def _weights(points: int, device: torch.device) -> Tensor:
+    angle = torch.arange(points, dtype=torch.float64) * (math.pi / (2 * points))
+    return torch.polar(torch.ones_like(angle), angle).to(device, torch.complex64)

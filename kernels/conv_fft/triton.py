@@ -1,0 +1,135 @@
+"""Forward and backward on a GPU, one length class of rows after the other."""
+
+# Triton's decorators hide from type checkers how kernels are launched.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.configurations import Configuration
+from kernels.conv_fft import reference
+from kernels.conv_fft.launch_fused import SPILLS, Fused, options
+from kernels.conv_fft.launch_long import Long, outer_options
+from kernels.conv_fft.rows import Rows, document_rows, whole_rows
+from kernels.conv_fft.transforms import BACKWARD, FORWARD, INNER, Plan, plan
+from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
+from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
+from kernels.conv_fft.triton_long import (
+    inner_bwd_kernel,
+    inner_filter_kernel,
+    inner_fwd_kernel,
+    outer_fwd_kernel,
+    outer_inv_kernel,
+)
+from kernels.triton_support import TRITON_TYPES
+
+
+def forward(
+    u: Tensor, k: Tensor, reverse: Tensor | None, pre: Tensor | None, post: Tensor | None,
+    document_starts: Tensor | None, fraction: float, longest: int,
+) -> Tensor:  # fmt: skip
+    if u.dtype == torch.float32:  # the library's FFT is the fastest there is in float32
+        return reference.forward(u, k, reverse, pre, post, document_starts, fraction, longest)
+    u, k, reverse, pre, post = (_contiguous(t) for t in (u, k, reverse, pre, post))
+    y = torch.empty_like(u)
+    if u.numel() == 0:
+        return y
+    rows = _rows(u, document_starts, longest)
+    for i, length in enumerate(rows.longest):
+        p = plan(length, fraction, pre is not None or post is not None)
+        (Fused if p.outer == 1 else Long)(u, k, reverse, p, rows, i).forward(u, pre, post, y)
+    return y
+
+
+def backward(
+    dy: Tensor, u: Tensor, k: Tensor, reverse: Tensor | None, pre: Tensor | None, post: Tensor | None,
+    document_starts: Tensor | None, fraction: float, longest: int,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    if u.dtype == torch.float32:
+        return reference.backward(dy, u, k, reverse, pre, post, document_starts, fraction, longest)
+    dy, u, k, reverse, pre, post = (_contiguous(t) for t in (dy, u, k, reverse, pre, post))
+    du = torch.empty_like(u)
+    dpre = None if pre is None else torch.empty_like(u)
+    dpost = None if post is None else torch.empty_like(u)
+    dk = torch.zeros_like(k)
+    dreverse = None if reverse is None else torch.zeros_like(reverse)
+    if u.numel() == 0:
+        return du, dk, dreverse, dpre, dpost
+    rows = _rows(u, document_starts, longest)
+    for i, length in enumerate(rows.longest):
+        p = plan(length, fraction, pre is not None or post is not None, backward=True)
+        (Fused if p.outer == 1 else Long)(u, k, reverse, p, rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk, dreverse)
+    return du, dk, dreverse, dpre, dpost
+
+
+def _contiguous(tensor: Any) -> Any:
+    return None if tensor is None else tensor.contiguous()
+
+
+def _rows(u: Tensor, document_starts: Tensor | None, longest: int) -> Rows:
+    batch, channels, length = u.shape
+    if document_starts is None:
+        return whole_rows(batch, channels, length, u.device)
+    return document_rows(document_starts, channels, min(longest, length) if longest else length)
+
+
+def shipped() -> Iterator[Configuration]:
+    """The sizes with the most and the fewest registers, bfloat16: those between are the same code with smaller tiles."""
+    pointers = dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
+    pointers |= dict.fromkeys(("F1R", "F1I", "FR", "FI", "F2R", "F2I"), "*fp16")
+    pointers |= dict.fromkeys(("K", "T", "LENGTH", "COUNT", "Z", "ZX", "ZG"), "*i32")
+    pointers |= dict.fromkeys(
+        ("K_SCALE", "K_INVERSE", "K_LARGEST", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "DK_SCALE"), "*fp32"
+    ) | {"FIRST": "*i64"}
+    pointers |= dict.fromkeys(("WHICH", "row_length", "first_channel", "N1", "capacity", "ROWS"), "i32")
+    flags = {"HAS_PRE": True, "HAS_POST": True, "FULL": True, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
+    for points in (256, 1024, 4096, 8192):
+        for name, kernel, backward in (("fused forward", fused_fwd_kernel, False), ("fused backward", fused_bwd_kernel, True)):
+            p = _plan(points, 1, backward)
+            allowed = SPILLS.get((name, *p.factors), 0)
+            yield _configuration(f"{name} {points}", kernel, pointers, flags, options(name, p), allowed, True)
+    filters = dict.fromkeys(("TAPS", "REVERSE", "DTAPS", "DREVERSE", "COS", "SIN"), "*fp32") | pointers
+    filters |= dict.fromkeys(("taps", "reverse_taps", "parts"), "i32")
+    for factors in ((32, 32), (128, 64)):
+        n1, n2 = factors
+        constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True}
+        label = f"{n1} x {n2}"
+        yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, constants, max(4, n1 // 16))
+        constants = constants | {"P": max(1, 64 // n1)}
+        yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
+    for outer in (16, 64, 256):
+        for name, kernel, more in (
+            ("outer forward", outer_fwd_kernel, {"HAS_PRE": True, "ONE_BLOCK": outer <= 64}),
+            ("outer inverse", outer_inv_kernel, {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}),
+        ):
+            constants = {"M": 1024, "ALIGN": 8} | more
+            launch = outer_options(name, outer)
+            yield _configuration(f"{name} {outer}", kernel, pointers, constants, launch, 0, outer >= 64)
+    for inner in (1024, 4096):
+        for name, kernel, more in (
+            ("inner forward", inner_fwd_kernel, {}),
+            ("inner backward", inner_bwd_kernel, {"NEEDS_Y": True, "TAPS": True}),
+            ("inner filter", inner_filter_kernel, {}),
+        ):
+            p = _plan(inner, 16, name == "inner backward")
+            allowed = SPILLS.get((name, *p.factors), 0)
+            yield _configuration(f"{name} {inner}", kernel, pointers, more | {"BN": 256}, options(name, p), allowed, True)
+
+
+def _plan(inner: int, outer: int, backward: bool) -> Plan:
+    factors = (BACKWARD if backward else FORWARD)[inner]
+    return Plan(inner * outer, outer, inner, factors, factors[1], 0.0)
+
+
+def _configuration(
+    name: str, kernel: Any, signature: dict[str, str], constants: dict[str, Any], launch: dict[str, Any], spills: int, wgmma: bool
+) -> Configuration:
+    launch = dict(launch)
+    warps, stages, limit = launch.pop("num_warps"), launch.pop("num_stages"), launch.pop("maxnreg", None)
+    more = {"maxnreg": limit} if limit else {}
+    return Configuration(name, kernel, signature, constants | launch, warps, stages, spills, wgmma, options=more)

@@ -1,0 +1,123 @@
+"""A filter's spectrum as the fused kernels multiply by it, and the gradient of a spectrum back to the taps: one program a channel.
+
+Filters are float32 and stay so in effect: every float16 operand comes with the float16 of what it leaves out, and a product is
+the three larger of the four products of halves.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.conv_fft.triton_fused import pack, power_of_two
+
+
+@triton.jit
+def _halves(x):
+    high = x.to(tl.float16)
+    return high, (x - high.to(tl.float32)).to(tl.float16)
+
+
+@triton.jit
+def _product(a, a_low, b, b_low):
+    """a @ b, with what float16 leaves out of both."""
+    return tl.dot(a, b, tl.dot(a_low, b, tl.dot(a, b_low)))
+
+
+@triton.jit
+def _matrix(pointer, rows, columns, WIDTH: tl.constexpr, SIZE: tl.constexpr):
+    """A matrix and what float16 leaves out of it, which lies SIZE further on."""
+    at = pointer + rows[:, None] * WIDTH + columns[None, :]
+    return tl.load(at), tl.load(at + SIZE)
+
+
+@triton.jit
+def filter_spectrum_kernel(
+    TAPS, REVERSE, K, K_SCALE, F1R, F1I, F2R, F2I, COS, SIN, taps, reverse_taps,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TWO_SIDED: tl.constexpr,
+):  # fmt: skip
+    """Grid (channels,): K (channels, N1, C2) packed, scaled to a largest part in [2, 4); K_SCALE (channels,) what it was over."""
+    i_h = tl.program_id(0).to(tl.int64)
+    n1 = tl.arange(0, N1)
+    n2 = tl.arange(0, N2)
+    c2 = tl.arange(0, C2)
+    f1r, f1r_low = _matrix(F1R, n1, n1, N1, N1 * N1)
+    f1i, f1i_low = _matrix(F1I, n1, n1, N1, N1 * N1)
+    f2r, f2r_low = _matrix(F2R, n2, c2, C2, N2 * C2)
+    f2i, f2i_low = _matrix(F2I, n2, c2, C2, N2 * C2)
+    sample = n1[:, None] * N2 + n2[None, :]
+    x = tl.load(TAPS + i_h * taps + sample, mask=sample < taps, other=0.0)
+    largest = tl.max(tl.max(tl.abs(x), axis=1), axis=0)
+    if TWO_SIDED:
+        before = N1 * N2 - 1 - sample  # lag -(t + 1) is at points - 1 - t, with a minus, in the imaginary part
+        w = -tl.load(REVERSE + i_h * reverse_taps + before, mask=(before < reverse_taps) & (sample > 0), other=0.0)
+        largest = tl.maximum(largest, tl.max(tl.max(tl.abs(w), axis=1), axis=0))
+    scale, inverse = power_of_two(largest)
+    high, low = _halves(x * inverse)
+    ar = _product(f1r, f1r_low, high, low)
+    ai = _product(f1i, f1i_low, high, low)
+    if TWO_SIDED:
+        high, low = _halves(w * inverse)
+        ar -= _product(f1i, f1i_low, high, low)
+        ai += _product(f1r, f1r_low, high, low)
+    cos = tl.load(COS + sample)
+    sin = tl.load(SIN + sample)
+    br, br_low = _halves(ar * cos - ai * sin)
+    bi, bi_low = _halves(ar * sin + ai * cos)
+    xr = _product(br, br_low, f2r, f2r_low) - _product(bi, bi_low, f2i, f2i_low)
+    xi = _product(br, br_low, f2i, f2i_low) + _product(bi, bi_low, f2r, f2r_low)
+    largest = tl.maximum(tl.max(tl.max(tl.abs(xr), axis=1), axis=0), tl.max(tl.max(tl.abs(xi), axis=1), axis=0))
+    k_scale, k_inverse = power_of_two(largest)
+    k_inverse *= 2.0
+    p_k = K + i_h * (N1 * C2) + n1[:, None] * C2 + c2[None, :]
+    tl.store(p_k, pack(xr * k_inverse, xi * k_inverse))
+    # The matrices are unitary and a filter's transform is not.
+    tl.store(K_SCALE + i_h, scale * k_scale * tl.sqrt(float(N1 * N2)) * 0.5)
+
+
+@triton.jit
+def filter_gradient_kernel(
+    DK, DTAPS, DREVERSE, F1R, F1I, F2R, F2I, COS, SIN, parts, taps, reverse_taps,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, TWO_SIDED: tl.constexpr,
+):  # fmt: skip
+    """Grid (channels,): add to DTAPS, DREVERSE what DK (parts, channels, P N1, C2, 2), summed over parts and P, is to them."""
+    i_h = tl.program_id(0).to(tl.int64)
+    n1 = tl.arange(0, N1)
+    n2 = tl.arange(0, N2)
+    c2 = tl.arange(0, C2)
+    zr = tl.zeros((N1, C2), tl.float32)
+    zi = tl.zeros((N1, C2), tl.float32)
+    for s in range(parts):
+        for p in tl.static_range(P):
+            at = DK + (((s * tl.num_programs(0) + i_h) * P + p) * (N1 * C2) + n1[:, None] * C2 + c2[None, :]) * 2
+            zr += tl.load(at)
+            zi += tl.load(at + 1)
+    largest = tl.maximum(tl.max(tl.max(tl.abs(zr), axis=1), axis=0), tl.max(tl.max(tl.abs(zi), axis=1), axis=0))
+    scale, inverse = power_of_two(largest)
+    scale *= tl.sqrt(float(N1 * N2))
+    f2r, f2r_low = _matrix(F2R, n2, c2, C2, N2 * C2)
+    f2i, f2i_low = _matrix(F2I, n2, c2, C2, N2 * C2)
+    zr, zr_low = _halves(zr * inverse)
+    zi, zi_low = _halves(zi * inverse)
+    er = _product(zr, zr_low, tl.trans(f2r), tl.trans(f2r_low)) + _product(zi, zi_low, tl.trans(f2i), tl.trans(f2i_low))
+    ei = _product(zi, zi_low, tl.trans(f2r), tl.trans(f2r_low)) - _product(zr, zr_low, tl.trans(f2i), tl.trans(f2i_low))
+    sample = n1[:, None] * N2 + n2[None, :]
+    cos = tl.load(COS + sample)
+    sin = tl.load(SIN + sample)
+    zr, zr_low = _halves(er * cos + ei * sin)
+    zi, zi_low = _halves(ei * cos - er * sin)
+    f1r, f1r_low = _matrix(F1R, n1, n1, N1, N1 * N1)
+    f1i, f1i_low = _matrix(F1I, n1, n1, N1, N1 * N1)
+    f1r = tl.trans(f1r)
+    f1i = tl.trans(f1i)
+    f1r_low = tl.trans(f1r_low)
+    f1i_low = tl.trans(f1i_low)
+    x = (_product(f1r, f1r_low, zr, zr_low) + _product(f1i, f1i_low, zi, zi_low)) * scale
+    p_taps = DTAPS + i_h * taps + sample
+    tl.store(p_taps, tl.load(p_taps, mask=sample < taps, other=0.0) + x, mask=sample < taps)
+    if TWO_SIDED:
+        x = (_product(f1r, f1r_low, zi, zi_low) - _product(f1i, f1i_low, zr, zr_low)) * scale
+        before = N1 * N2 - 1 - sample
+        there = (before < reverse_taps) & (sample > 0)
+        p_taps = DREVERSE + i_h * reverse_taps + before
+        tl.store(p_taps, tl.load(p_taps, mask=there, other=0.0) - x, mask=there)

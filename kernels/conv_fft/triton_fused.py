@@ -1,0 +1,257 @@
+"""One program per row, or several: the whole right-angle transform, its product with the filter and the way back, on chip.
+
+The rows of a tile are `P` rows of data by N1 (P N1 = 64 or 128), block-diagonal in the first factor, so that every product has a
+tensor-core tile's height. float16 operands, float32 sums. Each row is scaled by a power of two to a largest value in [1, 2).
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.triton_support import narrow
+
+
+@triton.jit
+def unpack(z):
+    """Real and imaginary part (float16) of complex numbers packed in int32."""
+    real = (z & 0xFFFF).to(tl.int16).to(tl.float16, bitcast=True)
+    imaginary = (z >> 16).to(tl.int16).to(tl.float16, bitcast=True)
+    return real, imaginary
+
+
+@triton.jit
+def pack(real, imaginary):
+    low = real.to(tl.float16).to(tl.int16, bitcast=True).to(tl.int32) & 0xFFFF
+    high = imaginary.to(tl.float16).to(tl.int16, bitcast=True).to(tl.int32) << 16
+    return low | high
+
+
+@triton.jit
+def times(ar, ai, packed):
+    """(ar + i ai) times packed complex numbers, in float32."""
+    br, bi = unpack(packed)
+    br = br.to(tl.float32)
+    bi = bi.to(tl.float32)
+    return ar * br - ai * bi, ar * bi + ai * br
+
+
+@triton.jit
+def times_conjugate(ar, ai, packed):
+    """(ar + i ai) times the conjugate of packed complex numbers, in float32."""
+    br, bi = unpack(packed)
+    br = br.to(tl.float32)
+    bi = bi.to(tl.float32)
+    return ar * br + ai * bi, ai * br - ar * bi
+
+
+@triton.jit
+def times_matrix(ar, ai, fr, fi):
+    """(ar + i ai) @ (fr + i fi): float16 operands, float32 sums."""
+    ar = ar.to(tl.float16)
+    ai = ai.to(tl.float16)
+    cr = tl.dot(ar, fr)
+    ci = tl.dot(ar, fi)
+    cr = tl.dot(-ai, fi, cr)
+    ci = tl.dot(ai, fr, ci)
+    return cr, ci
+
+
+@triton.jit
+def times_conjugate_matrix(ar, ai, fr, fi):
+    """(ar + i ai) @ (fr - i fi): float16 operands, float32 sums."""
+    ar = ar.to(tl.float16)
+    ai = ai.to(tl.float16)
+    cr = tl.dot(ar, fr)
+    ci = tl.dot(ai, fr)
+    cr = tl.dot(ai, fi, cr)
+    ci = tl.dot(-ar, fi, ci)
+    return cr, ci
+
+
+@triton.jit
+def power_of_two(largest):
+    """The power of two in (largest / 2, largest], and its inverse: exact to multiply by. 2^-126 for zero, capped at 2^126."""
+    bits = largest.to(tl.int32, bitcast=True) & 0x7F800000
+    bits = tl.minimum(tl.maximum(bits, 1 << 23), 253 << 23)
+    return bits.to(tl.float32, bitcast=True), ((254 << 23) - bits).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def row_scale(x, P: tl.constexpr, N1: tl.constexpr):
+    """For each of the P rows of data in the tile x (P N1, N2): scale and inverse, each (P N1, 1)."""
+    largest = tl.max(tl.abs(x), axis=1)
+    if P == 1:
+        scale, inverse = power_of_two(tl.max(largest, axis=0))
+        return tl.full((N1, 1), 1.0, tl.float32) * scale, tl.full((N1, 1), 1.0, tl.float32) * inverse
+    else:
+        largest = tl.max(tl.reshape(largest, (P, N1)), axis=1, keep_dims=True)
+        scale, inverse = power_of_two(tl.broadcast_to(largest, (P, N1)))
+        return tl.reshape(scale, (P * N1, 1)), tl.reshape(inverse, (P * N1, 1))
+
+
+# What was loaded before is loaded again rather than kept: registers are what these kernels lack, and the first-level cache has it.
+# The compiler takes two loads of one address for one, unless they differ in something; `AGAIN` gives them another cache modifier.
+
+
+@triton.jit
+def load(pointer, offset, mask, FULL: tl.constexpr, AGAIN: tl.constexpr = False):
+    modifier: tl.constexpr = ".ca" if AGAIN else ""
+    if FULL:
+        return tl.load(pointer + offset, cache_modifier=modifier).to(tl.float32)
+    else:
+        return tl.load(pointer + offset, mask=mask, other=0.0, cache_modifier=modifier).to(tl.float32)
+
+
+@triton.jit
+def load_table(pointer, TIME: tl.constexpr):
+    """A table of packed complex numbers, for the TIME-th time (0 to 2)."""
+    if TIME == 0:
+        return tl.load(pointer)
+    elif TIME == 1:
+        return tl.load(pointer, cache_modifier=".ca")
+    else:
+        return tl.load(pointer, eviction_policy="evict_last")
+
+
+@triton.jit
+def save(pointer, offset, mask, value, FULL: tl.constexpr, TYPE: tl.constexpr):
+    if FULL:
+        tl.store(pointer + offset, narrow(value, TYPE))
+    else:
+        tl.store(pointer + offset, narrow(value, TYPE), mask=mask)
+
+
+@triton.jit
+def spectrum_of(x, f1r, f1i, p_twiddle, f2r, f2i, TIME: tl.constexpr):
+    """The right-angle transform of real float16 rows: (P N1, N2) to (P N1, C2), float32 real and imaginary parts."""
+    ar = tl.dot(f1r, x)
+    ai = tl.dot(f1i, x)
+    ar, ai = times(ar, ai, load_table(p_twiddle, TIME))
+    return times_matrix(ar, ai, f2r, f2i)
+
+
+@triton.jit
+def samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i):
+    """The real part of the inverse transform: (P N1, C2) to (P N1, N2), float32."""
+    er, ei = times_conjugate_matrix(zr, zi, tl.trans(f2r), tl.trans(f2i))
+    er, ei = times_conjugate(er, ei, load_table(p_twiddle, 2))
+    y = tl.dot(tl.trans(f1r), er.to(tl.float16))
+    return tl.dot(tl.trans(f1i), ei.to(tl.float16), y)
+
+
+# What varies from launch to launch: no kernel is compiled for its values.
+@triton.jit(do_not_specialize=["WHICH"])
+def fused_fwd_kernel(
+    U, PRE, POST, Y, K, K_SCALE, F1R, F1I, F2R, F2I, T, FIRST, LENGTH, COUNT, WHICH, row_length,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr,
+    HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Grid (splits, channels). Rows COUNT[WHICH] ... COUNT[WHICH + 1] of the table FIRST, LENGTH, P at a time."""
+    i_s = tl.program_id(0)
+    i_h = tl.program_id(1).to(tl.int64)
+    begin = tl.load(COUNT + WHICH)
+    end = tl.load(COUNT + WHICH + 1)
+    if begin + i_s * P >= end:
+        return
+    BM: tl.constexpr = P * N1
+    rows = tl.arange(0, BM)
+    matrix = rows[:, None] * BM + rows[None, :]
+    f1r = tl.load(F1R + matrix)
+    f1i = tl.load(F1I + matrix)
+    n2 = tl.arange(0, N2)
+    c2 = tl.arange(0, C2)
+    f2r = tl.load(F2R + n2[:, None] * C2 + c2[None, :])
+    f2i = tl.load(F2I + n2[:, None] * C2 + c2[None, :])
+    p_twiddle = T + (rows % N1)[:, None] * N2 + n2[None, :]
+    p_filter = K + i_h * (N1 * C2) + (rows % N1)[:, None] * C2 + c2[None, :]
+    k_scale = tl.load(K_SCALE + i_h)
+    sample = (rows % N1)[:, None] * N2 + n2[None, :]
+    for r in range(begin + i_s * P, end, tl.num_programs(0) * P):
+        if P == 1:
+            first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
+            mask = sample < tl.load(LENGTH + r)
+        else:
+            row = r + rows // N1
+            there = row < end
+            first = tl.multiple_of(tl.load(FIRST + row, mask=there, other=0) + i_h * row_length, ALIGN)[:, None]
+            mask = sample < tl.load(LENGTH + row, mask=there, other=0)[:, None]
+        offset = first + sample
+        x = load(U, offset, mask, FULL)
+        if HAS_PRE:
+            x *= load(PRE, offset, mask, FULL)
+        scale, inverse = row_scale(x, P, N1)
+        xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
+        zr, zi = times(xr, xi, tl.load(p_filter))
+        y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (scale * k_scale)
+        if HAS_POST:
+            y *= load(POST, offset, mask, FULL)
+        save(Y, offset, mask, y, FULL, TYPE)
+
+
+# What varies from launch to launch: no kernel is compiled for its values.
+@triton.jit(do_not_specialize=["WHICH"])
+def fused_bwd_kernel(
+    DY, U, PRE, POST, DU, DPRE, DPOST, DK, K, K_SCALE, F1R, F1I, F2R, F2I, T, FIRST, LENGTH, COUNT, WHICH,
+    row_length,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr,
+    HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Gradients; the transform of the input is computed again. DK (splits, channels, P N1, C2, 2): sums over a program's rows."""
+    i_s = tl.program_id(0)
+    i_h = tl.program_id(1).to(tl.int64)
+    BM: tl.constexpr = P * N1
+    rows = tl.arange(0, BM)
+    matrix = rows[:, None] * BM + rows[None, :]
+    f1r = tl.load(F1R + matrix)
+    f1i = tl.load(F1I + matrix)
+    n2 = tl.arange(0, N2)
+    c2 = tl.arange(0, C2)
+    f2r = tl.load(F2R + n2[:, None] * C2 + c2[None, :])
+    f2i = tl.load(F2I + n2[:, None] * C2 + c2[None, :])
+    p_twiddle = T + (rows % N1)[:, None] * N2 + n2[None, :]
+    p_filter = K + i_h * (N1 * C2) + (rows % N1)[:, None] * C2 + c2[None, :]
+    k_scale = tl.load(K_SCALE + i_h)
+    sample = (rows % N1)[:, None] * N2 + n2[None, :]
+    begin = tl.load(COUNT + WHICH)
+    end = tl.load(COUNT + WHICH + 1)
+    sum_r = tl.zeros((BM, C2), tl.float32)
+    sum_i = tl.zeros((BM, C2), tl.float32)
+    for r in range(begin + i_s * P, end, tl.num_programs(0) * P):
+        if P == 1:
+            first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
+            mask = sample < tl.load(LENGTH + r)
+        else:
+            row = r + rows // N1
+            there = row < end
+            first = tl.multiple_of(tl.load(FIRST + row, mask=there, other=0) + i_h * row_length, ALIGN)[:, None]
+            mask = sample < tl.load(LENGTH + row, mask=there, other=0)[:, None]
+        offset = first + sample
+        x = load(U, offset, mask, FULL)
+        if HAS_PRE:
+            x *= load(PRE, offset, mask, FULL)
+        x_scale, inverse = row_scale(x, P, N1)
+        xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
+        spectrum = pack(xr, xi)
+        g = load(DY, offset, mask, FULL)
+        if HAS_POST:
+            g *= load(POST, offset, mask, FULL)
+        g_scale, inverse = row_scale(g, P, N1)
+        gr, gi = spectrum_of((g * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 1)
+        pr, pi = times_conjugate(gr, gi, spectrum)
+        sum_r += pr * (x_scale * g_scale)
+        sum_i += pi * (x_scale * g_scale)
+        zr, zi = times_conjugate(gr, gi, load_table(p_filter, 0))
+        dx = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (g_scale * k_scale)
+        if HAS_PRE:
+            save(DPRE, offset, mask, dx * load(U, offset, mask, FULL, True), FULL, TYPE)
+            dx *= load(PRE, offset, mask, FULL, True)
+        save(DU, offset, mask, dx, FULL, TYPE)
+        if HAS_POST:
+            xr, xi = unpack(spectrum)
+            zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), load_table(p_filter, 1))
+            y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (x_scale * k_scale)
+            save(DPOST, offset, mask, y * load(DY, offset, mask, FULL, True), FULL, TYPE)
+    p_sum = DK + ((i_s * tl.num_programs(1) + i_h) * (BM * C2) + rows[:, None] * C2 + c2[None, :]) * 2
+    tl.store(p_sum, sum_r)
+    tl.store(p_sum + 1, sum_i)

@@ -1,0 +1,198 @@
+"""Causal depthwise short convolution with bias, SiLU and two gates in one pass, packed documents kept apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.arguments import autocast, check_range, check_shape, check_tensors
+from kernels.differentiation import refuse_double_backward
+from kernels.dispatch import implementation
+from kernels.documents import resolve_documents
+
+__all__ = ["conv_fir", "conv_fir_state"]
+
+_LAYOUTS = ("bld", "bdl")
+MAX_TAPS = 128
+
+
+def conv_fir(
+    u: Tensor,
+    weight: Tensor,
+    *,
+    bias: Tensor | None = None,
+    silu: bool = False,
+    pregate: Tensor | None = None,
+    postgate: Tensor | None = None,
+    state: Tensor | None = None,
+    layout: str = "bld",
+    cu_seqlens: Tensor | None = None,
+    document_starts: Tensor | None = None,
+) -> Tensor:
+    """y = postgate * act(bias + sum_j weight[:, j] * (pregate * u)[t - j]), act the identity or SiLU.
+
+    u, pregate, postgate: (batch, length, channels), or (batch, channels, length) with layout="bdl"; float32, float16, bfloat16
+    or float64. weight: (channels, taps), 2 <= taps <= 128, by delay: weight[:, 0] multiplies the present token (a torch
+    Conv1d's weight is this one flipped: `conv.weight[:, 0].flip(-1)`). bias: (channels,). state: (batch, taps - 1, channels),
+    in "bdl" (batch, channels, taps - 1): the gated inputs before the first token, oldest first, as `conv_fir_state` returns
+    them. cu_seqlens or document_starts (kernels/documents.py): boundaries that no tap crosses; a row's first document
+    continues the state. Returns a dense tensor like u. Sums are kept in float32. Memory: one read of each input, one write.
+    Differentiable once in every tensor. ValueError on anything else.
+    """
+    u, pregate, postgate, state = autocast(u, pregate, postgate, state)  # type: ignore[assignment]
+    _check(u, weight, bias, pregate, postgate, state, layout)
+    batch, length = u.shape[0], u.shape[1 if layout == "bld" else 2]
+    starts = resolve_documents("conv_fir", cu_seqlens, document_starts, batch, length)
+    return _forward(u, weight, bias, pregate, postgate, state, starts, silu, layout == "bld")
+
+
+def conv_fir_state(
+    u: Tensor,
+    taps: int,
+    *,
+    pregate: Tensor | None = None,
+    state: Tensor | None = None,
+    layout: str = "bld",
+    cu_seqlens: Tensor | None = None,
+    document_starts: Tensor | None = None,
+) -> Tensor:
+    """The state after u: what `conv_fir` needs to go on with the next tokens. Arguments and shape as there; differentiable.
+
+    Only the row's last document leaves a state; taps before its start are zero.
+    """
+    time = 1 if layout == "bld" else 2
+    length, keep = u.shape[time], taps - 1
+    last = slice(max(length - keep, 0), length)
+    index = (slice(None), last) if layout == "bld" else (slice(None), slice(None), last)
+    v = u[index] if pregate is None else u[index] * pregate[index]
+    starts = resolve_documents("conv_fir_state", cu_seqlens, document_starts, u.shape[0], length)
+    shape = list(u.shape)
+    shape[time] = keep
+    before = u.new_zeros(shape) if state is None else state.to(v.dtype)
+    after = torch.cat([before, v], dim=time).narrow(time, v.shape[time], keep)
+    if starts is None or length == 0:
+        return after
+    position = torch.arange(length - keep, length, device=u.device)
+    seen = (position >= starts[:, -1:]) | (starts[:, -1:] == 0)
+    return torch.where(seen[:, :, None] if layout == "bld" else seen[:, None, :], after, 0)
+
+
+def _check(
+    u: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    pregate: Tensor | None,
+    postgate: Tensor | None,
+    state: Tensor | None,
+    layout: str,
+) -> None:
+    if layout not in _LAYOUTS:
+        raise ValueError(
+            f'conv_fir: layout is {layout!r}; it may be "bld" (batch, length, channels) or "bdl" (batch, channels, length)'
+        )
+    check_tensors("conv_fir", u=u, weight=weight, bias=bias, pregate=pregate, postgate=postgate, state=state)
+    meaning = "(batch, length, channels)" if layout == "bld" else "(batch, channels, length)"
+    check_shape("conv_fir", "u", u, (None, None, None), meaning)
+    batch, channels = u.shape[0], u.shape[2 if layout == "bld" else 1]
+    check_shape("conv_fir", "weight", weight, (channels, None), "(channels, taps)")
+    taps = weight.shape[1]
+    check_range("conv_fir", "taps", taps, 2, MAX_TAPS, "conv_toeplitz takes up to 2048, long_conv any number")
+    if bias is not None:
+        check_shape("conv_fir", "bias", bias, (channels,), "(channels,)")
+    for name, gate in (("pregate", pregate), ("postgate", postgate)):
+        if gate is not None:
+            check_shape("conv_fir", name, gate, u.shape, meaning)
+            if gate.dtype != u.dtype:
+                raise ValueError(f"conv_fir: {name} is {gate.dtype} and u is {u.dtype}; convert {name} with .to(u.dtype)")
+    if state is not None:
+        if layout == "bld":
+            check_shape("conv_fir", "state", state, (batch, taps - 1, channels), "(batch, taps - 1, channels)")
+        else:
+            check_shape("conv_fir", "state", state, (batch, channels, taps - 1), "(batch, channels, taps - 1)")
+        if state.dtype != u.dtype:
+            raise ValueError(f"conv_fir: state is {state.dtype} and u is {u.dtype}; convert state with .to(u.dtype)")
+
+
+@torch.library.custom_op("menagerie::conv_fir", mutates_args=())
+def _forward(
+    u: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    pregate: Tensor | None,
+    postgate: Tensor | None,
+    state: Tensor | None,
+    document_starts: Tensor | None,
+    silu: bool,
+    channels_last: bool,
+) -> Tensor:
+    return implementation("conv_fir", u).forward(
+        u, weight, bias, pregate, postgate, state, document_starts, silu, channels_last
+    )
+
+
+@_forward.register_fake
+def _(
+    u: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    pregate: Tensor | None,
+    postgate: Tensor | None,
+    state: Tensor | None,
+    document_starts: Tensor | None,
+    silu: bool,
+    channels_last: bool,
+) -> Tensor:
+    return u.new_empty(u.shape)
+
+
+@torch.library.custom_op("menagerie::conv_fir_backward", mutates_args=())
+def _backward(
+    dy: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    pregate: Tensor | None,
+    postgate: Tensor | None,
+    state: Tensor | None,
+    document_starts: Tensor | None,
+    silu: bool,
+    channels_last: bool,
+) -> list[Tensor]:
+    """Gradients of those of u, weight, bias, pregate, postgate and state that are there, in this order."""
+    gradients = implementation("conv_fir", u).backward(
+        dy, u, weight, bias, pregate, postgate, state, document_starts, silu, channels_last
+    )
+    return [gradient for gradient in gradients if gradient is not None]
+
+
+@_backward.register_fake
+def _(
+    dy: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    pregate: Tensor | None,
+    postgate: Tensor | None,
+    state: Tensor | None,
+    document_starts: Tensor | None,
+    silu: bool,
+    channels_last: bool,
+) -> list[Tensor]:
+    return [t.new_empty(t.shape) for t in (u, weight, bias, pregate, postgate, state) if t is not None]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.silu, ctx.channels_last = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors
+    found = iter(_backward(dy, *saved, ctx.silu, ctx.channels_last))
+    return (*(None if tensor is None else next(found) for tensor in saved[:6]), None, None, None)
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
+refuse_double_backward(_backward, "conv_fir")

@@ -1,0 +1,276 @@
+"""The chunked scan: convolution with sums of exponentials in one read and one write of the sequence.
+
+A tile is R chunks of C tokens of one sequence, chunks as rows. With x_r the chunks, S_r the modes' states before each and T
+the Toeplitz block of the filter's first C taps: y_r = x_r T + Re(S_r O), O[n, o] = residue_n pole_n^(o+1), and S_{r+1} =
+pole^C S_r + x_r G, G[i, n] = pole_n^(C-1-i): a scan over the tile's rows, in float32; its last state is carried to the next
+tile.
+
+Backward runs the tiles from the last to the first with the adjoint states P_r = dz_r Q + pole^C P_{r+1}, Q[o, n] =
+pole_n^(o+1), and recomputes S_r from the state that forward left at each tile. Documents: as in conv_toeplitz inside a chunk;
+a chunk in which a document begins passes no state on, takes the state only up to there, and gives only what comes after.
+"""
+
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+# pyright: reportGeneralTypeIssues=false, reportAssignmentType=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.conv_toeplitz.product import diagonals, load_toeplitz, starts_of
+from kernels.triton_support import narrow, operand
+
+
+@triton.jit
+def _then(ar, ai, br, bi, cr, ci, dr, di):
+    """First x -> a x + b, then x -> c x + d, complex."""
+    return ar * cr - ai * ci, ar * ci + ai * cr, cr * br - ci * bi + dr, cr * bi + ci * br + di
+
+
+@triton.jit
+def _scan(ar, ai, gr, gi, carry_r, carry_i, R: tl.constexpr, REVERSE: tl.constexpr):
+    """Of S_{r+1} = a_r S_r + g_r: S before each row, [R, N], and the carry after the tile; REVERSE: from the last row."""
+    first: tl.constexpr = R - 1 if REVERSE else 0
+    r = tl.arange(0, R)[:, None]
+    gr += tl.where(r == first, ar * carry_r - ai * carry_i, 0.0)
+    gi += tl.where(r == first, ar * carry_i + ai * carry_r, 0.0)
+    _, _, er, ei = tl.associative_scan((ar, ai, gr, gi), 0, _then, reverse=REVERSE)
+    before = (r + (1 if REVERSE else R - 1)) % R + tl.zeros(gr.shape, tl.int32)
+    sr = tl.where(r == first, carry_r, tl.gather(er, before, 0))
+    si = tl.where(r == first, carry_i, tl.gather(ei, before, 0))
+    carry_r = tl.sum(tl.where(r == R - 1 - first, er, 0.0), axis=0)[None, :]
+    carry_i = tl.sum(tl.where(r == R - 1 - first, ei, 0.0), axis=0)[None, :]
+    return sr, si, carry_r, carry_i
+
+
+@triton.jit
+def _load(p, t, L):
+    return tl.load(p + t, mask=t < L, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _powers(p, m, N: tl.constexpr):
+    """Rows m of a table of powers, [len(m), 2N] pairs."""
+    return tl.load(p + m[:, None] * 2 * N + tl.arange(0, 2 * N)[None, :])
+
+
+@triton.jit
+def _pairs(x, R: tl.constexpr, N: tl.constexpr):
+    """[R, 2N] of pairs -> real and imaginary parts, [R, N]."""
+    return tl.split(tl.reshape(x, (R, N, 2)))
+
+
+@triton.jit
+def _paired(real, imaginary, R: tl.constexpr, N: tl.constexpr):
+    return tl.reshape(tl.join(real, imaginary), (R, 2 * N))
+
+
+@triton.jit
+def _within(x, T, segment, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
+    """x T, documents apart."""
+    y = tl.zeros((x.shape[0], T.shape[1]), tl.float32)
+    if HAS_DOCS:
+        for s in range(0, tl.max(segment) + 1):
+            one = tl.dot(operand(tl.where(segment == s, x, 0.0), DTYPE), T, input_precision=PRECISION)
+            y += tl.where(segment == s, one, 0.0)
+    else:
+        y = tl.dot(operand(x, DTYPE), T, y, input_precision=PRECISION)
+    return y
+
+
+@triton.jit
+def modal_fwd_kernel(
+    p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_state, p_start, p_segment, p_y, p_carry, p_after,
+    L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
+    C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
+    HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, AFTER: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Grid (channels, splits of the batch). p_state, p_after: (B, D, N, 2) float32; p_carry: (B, D, tiles, N, 2) float32."""
+    h = tl.program_id(0).to(tl.int64)
+    D = tl.num_programs(0)
+    i = tl.arange(0, C)
+    n = tl.arange(0, N)
+    r = tl.arange(0, R)
+    p_pow += h * (C + 1) * 2 * N
+    p_cpow += h * (C + 1) * 2 * N
+    T = load_toeplitz(p_table + h * 16 * C, 0, C, 2 * C, DTYPE)
+    G = operand(_powers(p_pow, C - 1 - i, N), DTYPE)
+    O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
+    lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :] + tl.zeros((R, N), tl.float32)
+    li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :] + tl.zeros((R, N), tl.float32)
+    for b in range(tl.program_id(1), B, tl.num_programs(1)):
+        b64 = b + 0 * h  # int64, in the interpreter too
+        row = b64 * D + h
+        carry_r = tl.zeros((1, N), tl.float32)
+        carry_i = tl.zeros((1, N), tl.float32)
+        if HAS_STATE:
+            carry_r = tl.load(p_state + row * 2 * N + 2 * n)[None, :]
+            carry_i = tl.load(p_state + row * 2 * N + 2 * n + 1)[None, :]
+        for tile in range(0, tiles):
+            p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
+            tl.store(p_here, carry_r)
+            tl.store(p_here + 1, carry_i)
+            begin = (tile * R + r) * C
+            t = begin[:, None] + i[None, :]
+            x = _load(p_u + b64 * su_b + h * su_c, t, L)
+            if HAS_PRE:
+                x *= _load(p_pre + b64 * spre_b + h * spre_c, t, L)
+            given = x
+            ar = lr
+            ai = li
+            segment = t
+            if HAS_DOCS:
+                segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
+                own = starts_of(p_start, b64, t, t < L, L, 1)
+                end = starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
+                given = tl.where(t >= end[:, None], x, 0.0)
+                ar = tl.where((end < begin)[:, None], lr, 0.0)
+                ai = tl.where((end < begin)[:, None], li, 0.0)
+            gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
+            sr, si, carry_r, carry_i = _scan(ar, ai, gr, gi, carry_r, carry_i, R, False)
+            y = tl.dot(operand(_paired(sr, si, R, N), DTYPE), O, input_precision=PRECISION)
+            if HAS_DOCS:
+                y = tl.where(own < begin[:, None], y, 0.0)
+            y += _within(x, T, segment, HAS_DOCS, DTYPE, PRECISION)
+            if HAS_POST:
+                y *= _load(p_post + b64 * spost_b + h * spost_c, t, L)
+            tl.store(p_y + row * L + t, narrow(y, DTYPE), mask=t < L)
+            if AFTER:  # noqa: SIM102  (one is decided when compiling, the other when running)
+                if tile == tiles - 1:  # the state after the last token, anywhere in its chunk
+                    last = (L - 1) // C
+                    count = L - last * C
+                    left = count - 1 - i
+                    F = tl.where((left >= 0)[:, None], _powers(p_pow, tl.maximum(left, 0), N), 0.0)
+                    fr, fi = _pairs(tl.dot(given, F, input_precision="tf32x3"), R, N)
+                    kr = tl.load(p_pow + count * 2 * N + 2 * n)[None, :]
+                    ki = tl.load(p_pow + count * 2 * N + 2 * n + 1)[None, :]
+                    if HAS_DOCS:
+                        fr += tl.where((end < begin)[:, None], kr * sr - ki * si, 0.0)
+                        fi += tl.where((end < begin)[:, None], kr * si + ki * sr, 0.0)
+                    else:
+                        fr += kr * sr - ki * si
+                        fi += kr * si + ki * sr
+                    here = (tile * R + r == last)[:, None]
+                    tl.store(p_after + row * 2 * N + 2 * n, tl.sum(tl.where(here, fr, 0.0), axis=0))
+                    tl.store(p_after + row * 2 * N + 2 * n + 1, tl.sum(tl.where(here, fi, 0.0), axis=0))
+
+
+@triton.jit
+def modal_bwd_kernel(
+    p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_start, p_segment, p_carry,
+    p_du, p_dpre, p_dpost, p_dstate, p_dk, p_dmode,
+    L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
+    C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
+    HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Grid as forward's. p_dstate: (B, D, N, 2), the adjoint state at the first token, without the residue.
+
+    p_dk: (D, splits, C), the gradient of the first C taps from pairs of tokens in one chunk; p_dmode: (D, splits, 2, N, 2),
+    that of the residue and of the pole's logarithm over the residue from pairs in different chunks, as complex factors. All
+    float32.
+    """
+    h = tl.program_id(0).to(tl.int64)
+    D = tl.num_programs(0)
+    i = tl.arange(0, C)
+    n = tl.arange(0, N)
+    r = tl.arange(0, R)
+    p_pow += h * (C + 1) * 2 * N
+    p_cpow += h * (C + 1) * 2 * N
+    T = load_toeplitz(p_table + h * 16 * C, 0, C, 2 * C, DTYPE)
+    rising = i[:, None].to(tl.float32)
+    before = _powers(p_pow, C - 1 - i, N)
+    after = _powers(p_pow, i + 1, N)
+    G = operand(before, DTYPE)
+    G1 = operand(before * (C - 1 - rising), DTYPE)
+    Q = operand(after, DTYPE)
+    Q1 = operand(after * (1 + rising), DTYPE)
+    H = tl.trans(operand(_powers(p_cpow, C - 1 - i, N), DTYPE))
+    if HAS_POST:
+        O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
+    lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :] + tl.zeros((R, N), tl.float32)
+    li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :] + tl.zeros((R, N), tl.float32)
+    dT = tl.zeros((C, C), tl.float32)
+    wr = tl.zeros((R, N), tl.float32)
+    wi = tl.zeros((R, N), tl.float32)
+    zr = tl.zeros((R, N), tl.float32)
+    zi = tl.zeros((R, N), tl.float32)
+    for b in range(tl.program_id(1), B, tl.num_programs(1)):
+        b64 = b + 0 * h  # int64, in the interpreter too
+        row = b64 * D + h
+        adjoint_r = tl.zeros((1, N), tl.float32)
+        adjoint_i = tl.zeros((1, N), tl.float32)
+        for back in range(0, tiles):
+            tile = tiles - 1 - back
+            begin = (tile * R + r) * C
+            t = begin[:, None] + i[None, :]
+            x = _load(p_u + b64 * su_b + h * su_c, t, L)
+            if HAS_PRE:
+                x *= _load(p_pre + b64 * spre_b + h * spre_c, t, L)
+            dz = _load(p_dy + row * L, t, L)
+            if HAS_POST:
+                dy = dz
+                dz *= _load(p_post + b64 * spost_b + h * spost_c, t, L)
+            given = x
+            taken = dz
+            ar = lr
+            ai = li
+            segment = t
+            if HAS_DOCS:
+                segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
+                own = starts_of(p_start, b64, t, t < L, L, 1)
+                end = starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
+                given = tl.where(t >= end[:, None], x, 0.0)
+                taken = tl.where(own < begin[:, None], dz, 0.0)
+                ar = tl.where((end < begin)[:, None], lr, 0.0)
+                ai = tl.where((end < begin)[:, None], li, 0.0)
+            # States before each chunk, as forward had them, and adjoint states after each
+            p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
+            gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
+            sr, si, _, _ = _scan(ar, ai, gr, gi, tl.load(p_here), tl.load(p_here + 1), R, False)
+            qr, qi = _pairs(tl.dot(operand(taken, DTYPE), Q, input_precision=PRECISION), R, N)
+            pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, True)
+            # Residues and poles
+            wr += qr * sr - qi * si
+            wi += qr * si + qi * sr
+            hr, hi = _pairs(tl.dot(operand(taken, DTYPE), Q1, input_precision=PRECISION), R, N)
+            zr += hr * sr - hi * si
+            zi += hr * si + hi * sr
+            hr, hi = _pairs(tl.dot(operand(given, DTYPE), G1, input_precision=PRECISION), R, N)
+            hr += C * (ar * sr - ai * si)
+            hi += C * (ar * si + ai * sr)
+            zr += pr * hr - pi * hi
+            zi += pr * hi + pi * hr
+            # Taps within a chunk
+            if HAS_DOCS:
+                for s in range(0, tl.max(segment) + 1):
+                    xs = operand(tl.where(segment == s, x, 0.0), DTYPE)
+                    dT = tl.dot(tl.trans(xs), operand(tl.where(segment == s, dz, 0.0), DTYPE), dT, input_precision=PRECISION)
+            else:
+                dT = tl.dot(tl.trans(operand(x, DTYPE)), operand(dz, DTYPE), dT, input_precision=PRECISION)
+            if HAS_POST:
+                y = tl.dot(operand(_paired(sr, si, R, N), DTYPE), O, input_precision=PRECISION)
+                if HAS_DOCS:
+                    y = tl.where(own < begin[:, None], y, 0.0)
+                y += _within(x, T, segment, HAS_DOCS, DTYPE, PRECISION)
+                tl.store(p_dpost + row * L + t, narrow(dy * y, DTYPE), mask=t < L)
+            dv = tl.dot(operand(_paired(pr, pi, R, N), DTYPE), H, input_precision=PRECISION)
+            if HAS_DOCS:
+                dv = tl.where(t >= end[:, None], dv, 0.0)
+            dv += _within(dz, tl.trans(T), segment, HAS_DOCS, DTYPE, PRECISION)
+            if HAS_PRE:
+                u = _load(p_u + b64 * su_b + h * su_c, t, L)
+                tl.store(p_dpre + row * L + t, narrow(dv * u, DTYPE), mask=t < L)
+                dv *= _load(p_pre + b64 * spre_b + h * spre_c, t, L)
+            tl.store(p_du + row * L + t, narrow(dv, DTYPE), mask=t < L)
+        if HAS_STATE:
+            tl.store(p_dstate + row * 2 * N + 2 * n[None, :], adjoint_r)
+            tl.store(p_dstate + row * 2 * N + 2 * n[None, :] + 1, adjoint_i)
+    part = h * tl.num_programs(1) + tl.program_id(1)
+    causal, _ = diagonals(dT, C)
+    tl.store(p_dk + part * C + i, causal)
+    p_dmode += part * 4 * N
+    tl.store(p_dmode + 2 * n, tl.sum(wr, axis=0))
+    tl.store(p_dmode + 2 * n + 1, tl.sum(wi, axis=0))
+    tl.store(p_dmode + 2 * N + 2 * n, tl.sum(zr, axis=0))
+    tl.store(p_dmode + 2 * N + 2 * n + 1, tl.sum(zi, axis=0))

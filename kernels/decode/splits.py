@@ -1,0 +1,26 @@
+"""How decoding shares out its keys, by head dimension: measured on the GPU, see benchmarks/NOTES.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Split:
+    """Keys that a program reads at a time, warps, blocks in flight, programs per multiprocessor, bytes of spills allowed."""
+
+    keys: int
+    warps: int
+    stages: int
+    programs: int
+    spills: int = 0
+
+
+def split(head_dim: int, rows: int, dtype: torch.dtype) -> Split:
+    if dtype == torch.float32:
+        return Split(32, 4, 2, 2)
+    if head_dim > 128:
+        return Split(32, 4, 3, 2, spills=16)
+    return Split(64, 4, 3, 2)

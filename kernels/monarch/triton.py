@@ -1,0 +1,177 @@
+"""Block-diagonal products on the tensor cores, with a GLU or a permutation in the same pass."""
+
+# Triton's decorators hide from type checkers how kernels are launched.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.configurations import Configuration
+from kernels.triton_support import INTERPRET, TRITON_TYPES, narrow, operand
+
+_INVERSE_SQRT_2 = tl.constexpr(0.7071067811865476)
+_INVERSE_SQRT_2_PI = tl.constexpr(0.3989422804014327)
+
+
+@triton.jit
+def _activation(z, ACTIVATION: tl.constexpr):
+    """The activation of z and its derivative."""
+    if ACTIVATION == "gelu":
+        distribution = 0.5 + 0.5 * tl.math.erf(z * _INVERSE_SQRT_2)
+        return z * distribution, distribution + z * _INVERSE_SQRT_2_PI * tl.exp(-0.5 * z * z)
+    else:
+        sigmoid = tl.sigmoid(z)
+        if ACTIVATION == "silu":
+            return z * sigmoid, sigmoid + z * sigmoid * (1 - sigmoid)
+        else:
+            return sigmoid, sigmoid * (1 - sigmoid)
+
+
+@triton.jit
+def _tile(tokens, columns, BM: tl.constexpr, BN: tl.constexpr):
+    """This program's rows and columns: neighbours share tiles of x and the weights in the second-level cache."""
+    tiles_m = tl.cdiv(tokens, BM)
+    tiles_n = tl.cdiv(columns, BN)
+    group = 8 * tiles_n
+    first = tl.program_id(0) // group * 8
+    height = tl.minimum(tiles_m - first, 8)
+    i_m = first + tl.program_id(0) % group % height
+    i_n = tl.program_id(0) % group // height
+    return i_m.to(tl.int64) * BM + tl.arange(0, BM), i_n * BN + tl.arange(0, BN)
+
+
+@triton.jit
+def block_product_kernel(
+    X, W, Y, tokens, Q, P, x_token, x_block, x_element, w_block, w_row, w_column, y_token, y_block, y_element,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TYPE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Grid (tiles, blocks): Y[t, k, q] = sum_p X[t, k, p] W[k, q, p]; every index has a stride."""
+    i_k = tl.program_id(1).to(tl.int64)
+    t, q = _tile(tokens, Q, BM, BN)
+    p_x = X + i_k * x_block + t[:, None] * x_token
+    p_w = W + i_k * w_block + q[None, :] * w_row
+    y = tl.zeros((BM, BN), tl.float32)
+    for start in range(0, P, BK):
+        p = start + tl.arange(0, BK)
+        x = tl.load(p_x + p[None, :] * x_element, mask=(t[:, None] < tokens) & (p[None, :] < P), other=0.0)
+        w = tl.load(p_w + p[:, None] * w_column, mask=(q[None, :] < Q) & (p[:, None] < P), other=0.0)
+        y = tl.dot(_widened(x, TYPE), _widened(w, TYPE), y, input_precision=PRECISION)
+    at = Y + i_k * y_block + t[:, None] * y_token + q[None, :] * y_element
+    tl.store(at, narrow(y, TYPE), mask=(t[:, None] < tokens) & (q[None, :] < Q))
+
+
+@triton.jit
+def _widened(x, TYPE: tl.constexpr):
+    if INTERPRET and TYPE == tl.bfloat16:
+        return operand(x.to(tl.float32), TYPE)
+    else:
+        return x
+
+
+@triton.jit
+def block_glu_kernel(
+    DY, X, GATE, VALUE, Y, DGATE, DVALUE, tokens, Q, P, blocks,
+    ACTIVATION: tl.constexpr, BACKWARD: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TYPE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Grid (tiles, blocks): both products of a tile of x, and Y = act(gate) value, or from DY the products' gradients."""
+    i_k = tl.program_id(1).to(tl.int64)
+    t, q = _tile(tokens, Q, BM, BN)
+    p_x = X + i_k * P + t[:, None] * (blocks * P)
+    weight = i_k * Q * P + q[None, :] * P
+    gate = tl.zeros((BM, BN), tl.float32)
+    value = tl.zeros((BM, BN), tl.float32)
+    for start in range(0, P, BK):
+        p = start + tl.arange(0, BK)
+        x = tl.load(p_x + p[None, :], mask=(t[:, None] < tokens) & (p[None, :] < P), other=0.0)
+        inside = (q[None, :] < Q) & (p[:, None] < P)
+        wg = tl.load(GATE + weight + p[:, None], mask=inside, other=0.0)
+        wv = tl.load(VALUE + weight + p[:, None], mask=inside, other=0.0)
+        x = _widened(x, TYPE)
+        gate = tl.dot(x, _widened(wg, TYPE), gate, input_precision=PRECISION)
+        value = tl.dot(x, _widened(wv, TYPE), value, input_precision=PRECISION)
+    y, slope = _activation(gate, ACTIVATION)
+    at = t[:, None] * (blocks * Q) + i_k * Q + q[None, :]
+    mask = (t[:, None] < tokens) & (q[None, :] < Q)
+    if BACKWARD:
+        dy = tl.load(DY + at, mask=mask, other=0.0).to(tl.float32)
+        tl.store(DGATE + at, narrow(dy * value * slope, TYPE), mask=mask)
+        tl.store(DVALUE + at, narrow(dy * y, TYPE), mask=mask)
+    else:
+        tl.store(Y + at, narrow(y * value, TYPE), mask=mask)
+
+
+def _tiles(tokens: int, columns: int, depth: int, products: int) -> dict[str, int]:
+    """Rows, columns and depth of a program's tile; two accumulators take half the columns each."""
+    wide = 128 if products == 1 else 64
+    return {
+        "BM": 128 if tokens > 64 else 64, "BN": wide if columns > wide // 2 else 32, "BK": 64 if depth > 32 else 32,
+        "num_warps": 8 if tokens > 64 else 4, "num_stages": 3,
+    }  # fmt: skip
+
+
+def _precision(dtype: torch.dtype) -> str:
+    return "tf32x3" if dtype == torch.float32 else "tf32"
+
+
+def block_product(x: Tensor, weight: Tensor, x_interleaved: bool, y_interleaved: bool) -> Tensor:
+    blocks, q, p = weight.shape
+    y = x.new_empty(x.shape[0], blocks * q)
+    tile = _tiles(len(x), q, p, 1)
+    if x.dtype == torch.float32:
+        tile |= {"BN": min(tile["BN"], 64), "BK": 32, "num_stages": 2}
+    block_product_kernel[(triton.cdiv(len(x), tile["BM"]) * triton.cdiv(q, tile["BN"]), blocks)](
+        x, weight, y, len(x), q, p, x.shape[1], *((1, blocks) if x_interleaved else (p, 1)), *weight.stride(),
+        y.shape[1], *((1, blocks) if y_interleaved else (q, 1)),
+        TYPE=TRITON_TYPES[x.dtype], PRECISION=_precision(x.dtype), **tile,
+    )  # fmt: skip
+    return y
+
+
+def _glu(dy: Tensor | None, x: Tensor, gate: Tensor, value: Tensor, outputs: tuple[Tensor | None, ...], activation: str) -> None:
+    blocks, q, p = gate.shape
+    tile = _tiles(len(x), q, p, 2)
+    if x.dtype == torch.float32:
+        tile |= {"BM": 64, "BK": 32, "num_stages": 2}
+    block_glu_kernel[(triton.cdiv(len(x), tile["BM"]) * triton.cdiv(q, tile["BN"]), blocks)](
+        dy, x, gate.contiguous(), value.contiguous(), *outputs, len(x), q, p, blocks,
+        ACTIVATION=activation, BACKWARD=dy is not None, TYPE=TRITON_TYPES[x.dtype], PRECISION=_precision(x.dtype), **tile,
+    )  # fmt: skip
+
+
+def block_glu(x: Tensor, gate: Tensor, value: Tensor, activation: str) -> Tensor:
+    y = x.new_empty(x.shape[0], gate.shape[0] * gate.shape[1])
+    _glu(None, x, gate, value, (y, None, None), activation)
+    return y
+
+
+def block_glu_backward(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tuple[Tensor, Tensor]:
+    dgate, dvalue = torch.empty_like(dy), torch.empty_like(dy)
+    _glu(dy, x, gate, value, (None, dgate, dvalue), activation)
+    return dgate, dvalue
+
+
+def shipped() -> Iterator[Configuration]:
+    signature: dict[str, str] = dict.fromkeys(("X", "W", "Y", "DY", "GATE", "VALUE", "DGATE", "DVALUE"), "*bf16")
+    signature |= dict.fromkeys(("tokens", "Q", "P", "blocks"), "i32")
+    signature |= {f"{m}_{axis}": "i32" for m in "xy" for axis in ("token", "block", "element")}
+    signature |= {f"w_{axis}": "i32" for axis in ("block", "row", "column")}
+    number: dict[str, Any] = {"TYPE": tl.bfloat16, "PRECISION": "tf32"}
+    tile = _tiles(4096, 1024, 1024, 1)
+    warps, stages = tile.pop("num_warps"), tile.pop("num_stages")
+    for name, ones in (("contiguous", ("x_element", "w_column", "y_element")), ("interleaved", ("x_block", "w_column", "y_block"))):
+        constants = number | tile | dict.fromkeys(ones, 1)
+        yield Configuration(f"block product, {name}", block_product_kernel, signature, constants, warps, stages, wgmma=True)
+    tile = _tiles(4096, 1024, 1024, 2)
+    warps, stages = tile.pop("num_warps"), tile.pop("num_stages")
+    for backward in (False, True):
+        constants = number | tile | {"ACTIVATION": "gelu", "BACKWARD": backward}
+        name = "block GLU, " + ("backward" if backward else "forward")
+        yield Configuration(name, block_glu_kernel, signature, constants, warps, stages, wgmma=True)

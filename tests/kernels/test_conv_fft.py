@@ -1,0 +1,254 @@
+"""The long convolution: values, gradients, documents, causality, scales, and what its plan promises."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kernels.conv_fft import cases, conv_fft, reference
+from kernels.conv_fft.rows import document_rows, length_classes
+from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan, plan
+from kernels.verification import relative_error, verify
+
+HALF, BRAIN = torch.float16, torch.bfloat16
+
+
+@pytest.fixture(autouse=True)
+def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter runs programs one after the other: as few as a channel needs."""
+    from kernels.conv_fft import launch_fused
+
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(launch_fused, "PROGRAMS", 4)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        cases.case("smallest transform", 5, 1, 256, dtype=HALF),
+        cases.case("odd", 3, 1, 499, two_sided=True),
+        cases.case("two rows to a tile, three rows", 3, 1, 1000, two_sided=True),
+        cases.case("one row to a tile", 2, 1, 2048, dtype=HALF),
+        cases.case("other factors backward", 1, 1, 4096, dtype=HALF),
+        cases.case("largest fused", 1, 1, 8000),
+        cases.case("one sample", 2, 2, 1),
+        cases.case("fewer samples than a tile", 1, 3, 17, two_sided=True, dtype=HALF),
+        cases.case("partial filter", 2, 2, 300, 40, gates=False),
+        cases.case("filter longer than the rows", 2, 2, 100, 333, two_sided=True, dtype=HALF),
+        cases.case("half of the frequencies", 1, 1, 1024, kept=0.5, two_sided=True),
+        cases.case("a quarter of the frequencies", 1, 1, 4096, kept=0.25),
+        cases.case("skip", 1, 6, 200, skip=True),
+        cases.case("documents", 2, 2, 600, documents=(1, 299, 1, 0, 259, 40, 600), two_sided=True),
+        cases.case("float32 takes the library", 2, 2, 300, dtype=torch.float32),
+    ],
+    ids=lambda case: case.name,
+)
+def test_values_and_gradients_are_the_references(case: Any, device: str) -> None:
+    assert not verify(case, device).failures
+
+
+@pytest.mark.parametrize(("length", "dtype"), [(256, HALF), (1024, HALF), (512, BRAIN), (2048, BRAIN)])
+def test_gated_gradients_where_others_are_wrong(length: int, dtype: torch.dtype, device: str) -> None:
+    """dpost without its factor at 256 and 1024 in float16, an inexact dk at 512 and 2048: each gradient has its own limit here."""
+    report = verify(cases.case("gated", 2, 1, length, dtype=dtype), device)
+    assert not report.failures
+    assert {"du", "dfilter", "dpregate", "dpostgate"} <= report.errors.keys()
+
+
+@pytest.fixture
+def three_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of more than 1024 samples take an outer transform of 16 points around inner ones of 256."""
+    from kernels.conv_fft import launch_long, triton
+
+    def small(length: int, *more: Any, **named: Any) -> Plan:
+        return Plan(4096, 16, 256, (16, 16), 16, 0.0) if length > 1024 else plan(length, *more, **named)
+
+    monkeypatch.setattr(triton, "plan", small)
+    monkeypatch.setattr(launch_long, "WORKSPACE", 1 << 15)  # one channel at a time
+
+
+@pytest.mark.usefixtures("three_passes")
+@pytest.mark.parametrize(
+    "case",
+    [
+        cases.case("two-sided", 1, 1, 1500, two_sided=True, dtype=HALF),
+        cases.case("documents", 1, 1, 1500, documents=(100, 1400)),
+    ],
+    ids=lambda case: case.name,
+)
+def test_three_passes_through_memory(case: Any, device: str) -> None:
+    """du takes the pregate, and dpostgate the output's gradient, which a known kernel confuses at this order."""
+    assert not verify(case, device).failures
+
+
+@pytest.mark.usefixtures("three_passes")
+def test_channels_in_groups(device: str) -> None:
+    u, _, _, k = _arguments(1, 2, 1100, BRAIN, device)
+    y = conv_fft(u, k)
+    assert torch.equal(y[:, :1], conv_fft(u[:, :1], k[:1]))
+    assert relative_error(y, reference.conv_fft(u.double(), k)) < 4e-3
+
+
+def _arguments(batch: int, channels: int, length: int, dtype: torch.dtype, device: str) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(length)
+    u, pre, post = (torch.randn(batch, channels, length, generator=generator).to(device, dtype) for _ in range(3))
+    return u, pre, post, torch.randn(channels, length, generator=generator).to(device) / length**0.5
+
+
+@pytest.mark.usefixtures("three_passes")
+@pytest.mark.parametrize("length", [600, 1500])
+def test_the_future_moves_the_past_by_rounding_alone(length: int, device: str) -> None:
+    u, _, _, k = _arguments(1, 1, length, HALF, device)
+    changed = u.clone()
+    cut = length // 2
+    changed[..., cut:] = torch.randn(length - cut)
+    before, after = conv_fft(u, k)[..., :cut], conv_fft(changed, k)[..., :cut]
+    assert relative_error(after, before.double()) < 2e-3
+
+
+def test_a_loud_row_leaves_a_quiet_one_alone(device: str) -> None:
+    u, pre, post, k = _arguments(2, 2, 1000, BRAIN, device)
+    alone = conv_fft(u[:1], k, pregate=pre[:1], postgate=post[:1])
+    u[1] *= 1e4
+    together = conv_fft(u, k, pregate=pre, postgate=post)
+    assert torch.equal(together[:1], alone)
+    for row in range(2):
+        exact = reference.conv_fft(
+            u[row : row + 1].double(), k, None, pre[row : row + 1].double(), post[row : row + 1].double()
+        )
+        assert relative_error(together[row : row + 1], exact) < 4e-3
+
+
+def test_packed_documents_are_separate_ones_to_the_bit(device: str) -> None:
+    lengths = [3, 280, 0, 1, 216]
+    u, pre, post, k = _arguments(1, 2, sum(lengths), HALF, device)
+    cu_seqlens = torch.tensor([0, *lengths], device=device).cumsum(0)
+    packed = conv_fft(u, k, pregate=pre, postgate=post, cu_seqlens=cu_seqlens)
+    apart = [
+        conv_fft(x, k, pregate=a, postgate=b)
+        for x, a, b in zip(u.split(lengths, 2), pre.split(lengths, 2), post.split(lengths, 2), strict=True)
+        if x.shape[2]
+    ]
+    assert torch.equal(packed, torch.cat(apart, 2))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
+def test_any_scale(scale: float, device: str) -> None:
+    u, _, _, k = _arguments(2, 1, 300, BRAIN, device)
+    y = conv_fft(u * scale, k)
+    exact = reference.conv_fft((u * scale).double(), k)
+    assert relative_error(y.double() / (scale or 1), exact / (scale or 1)) < 4e-3
+
+
+def test_gradients_of_any_strides(device: str) -> None:
+    u, pre, post, k = _arguments(2, 2, 300, HALF, device)
+    leaves = [t.requires_grad_() for t in (u, pre, post, k)]
+    y = conv_fft(u, k, pregate=pre, postgate=post)
+    one = torch.ones((), dtype=HALF, device=device)
+    for gradient in (one.expand_as(y), torch.randn(300, 2, 2, device=device).to(HALF).permute(2, 1, 0)):
+        given = torch.autograd.grad(y, leaves, gradient, retain_graph=True)
+        dense = torch.autograd.grad(y, leaves, gradient.contiguous(), retain_graph=True)
+        assert all(torch.equal(a, b) for a, b in zip(given, dense, strict=True))
+
+
+def test_an_empty_batch(device: str) -> None:
+    u = torch.empty(0, 2, 300, dtype=BRAIN, device=device, requires_grad=True)
+    k = torch.ones(2, 300, device=device, requires_grad=True)
+    y = conv_fft(u, k)
+    assert y.shape == u.shape
+    du, dk = torch.autograd.grad(y.sum(), (u, k))
+    assert du.shape == u.shape
+    assert not dk.any()
+
+
+def test_the_reference_is_the_sum() -> None:
+    """Against the definition, and against differences."""
+    torch.manual_seed(0)
+    u, k, r = (torch.randn(1, 2, 11, dtype=torch.float64), *torch.randn(2, 2, 11, dtype=torch.float64))
+    y = reference.conv_fft(u, k, r)
+    for t in range(11):
+        lags = sum(k[:, t - s] * u[0, :, s] for s in range(t + 1)) + sum(r[:, s - t - 1] * u[0, :, s] for s in range(t + 1, 11))
+        assert torch.allclose(y[0, :, t], torch.as_tensor(lags))
+    starts = torch.tensor([[0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8]], dtype=torch.int32)
+    leaves = [t.requires_grad_() for t in (u, k, r)]
+    assert torch.autograd.gradcheck(lambda *a: reference.conv_fft(*a, u, u, starts), leaves)
+
+
+def test_keeping_every_frequency_is_the_convolution() -> None:
+    torch.manual_seed(0)
+    u, k = torch.randn(1, 1, 700, dtype=torch.float64), torch.randn(1, 700, dtype=torch.float64)
+    assert torch.allclose(reference._band_limited(u, k, k, 1.0), reference._convolve(u, k, k, 1.0))
+
+
+@pytest.mark.usefixtures("reference_only")
+def test_one_operator_for_torch() -> None:
+    u, pre, post, k = _arguments(2, 2, 40, torch.float32, "cpu")
+    leaves = [t.requires_grad_() for t in (u, k, k.clone().detach(), pre, post)]
+    torch.library.opcheck(torch.ops.menagerie.conv_fft.default, (*leaves, None, 1.0, 0))
+
+    def step(u: Tensor, k: Tensor) -> Tensor:
+        return conv_fft(2 * u, k, pregate=pre.detach()) + 1
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    assert torch.allclose(compiled(u, k), step(u, k))
+    du = torch.autograd.grad(conv_fft(u, k).sum(), u, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="conv_fft: its gradient cannot be differentiated again"):
+        du.sum().backward()
+    with torch.autocast("cpu", dtype=BRAIN):
+        assert conv_fft(u, k).dtype == BRAIN
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"u": torch.zeros(2, 8)}, "u has shape (2, 8); it must be (batch, channels, length)"),
+        ({"filter": torch.zeros(3, 8)}, "filter has shape (3, 8)"),
+        ({"pregate": torch.zeros(2, 2, 7)}, "pregate has shape (2, 2, 7)"),
+        ({"postgate": torch.zeros(2, 2, 8, dtype=HALF)}, "postgate is float16 and u is float32"),
+        ({"skip": torch.zeros(3)}, "skip has shape (3,)"),
+        ({"kept_frequencies": 0.3}, "kept_frequencies is 0.3; it may be 1, 0.5 or 0.25"),
+        ({"cu_seqlens": torch.tensor([0, 9])}, "it must run from 0 to batch * length = 16"),
+        ({"longest_document": 0}, "0 as longest_document"),
+    ],
+)
+def test_errors_say_what_is_wrong(change: dict[str, Any], message: str) -> None:
+    arguments = {"u": torch.zeros(2, 2, 8), "filter": torch.zeros(2, 8)} | change
+    with pytest.raises(ValueError, match=re.escape(message)):
+        conv_fft(**arguments)
+
+
+def test_documents_are_rows_by_length() -> None:
+    lengths = [300, 0, 1, 255, 256, 700, 512, 88]
+    starts = torch.cat([torch.full((n,), sum(lengths[:i])) for i, n in enumerate(lengths)]).view(2, -1)
+    starts = (starts - torch.tensor([[0], [1056]])).clamp_min(0).int()
+    rows = document_rows(starts, 3, 1056)
+    assert rows.longest == length_classes(1056) == (256, 512, 1024, 2048)
+    # 700 is cut by the end of the first row: 244 and 456
+    found = [(int(f), int(n)) for f, n in zip(rows.first, rows.length, strict=True)][: int(rows.count[-1])]
+    assert sorted(found) == sorted([
+        (0, 300), (300, 1), (301, 255), (556, 256), (812, 244), (3 * 1056, 456), (3 * 1056 + 456, 512), (3 * 1056 + 968, 88),
+    ])  # fmt: skip
+    assert rows.count.tolist() == [0, 5, 8, 8, 8]
+    assert all(end - begin <= most for begin, end, most in zip(rows.count, rows.count[1:], rows.most, strict=False))
+
+
+def test_plans_hold_their_rows_and_follow_the_model() -> None:
+    for length in (1, 255, 256, 257, 4096, 5000, 8193, 100_000, 1 << 20, 1 << 22):
+        for backward, factors in ((False, FORWARD), (True, BACKWARD)):
+            p = plan(length, backward=backward)
+            assert p.points == p.outer * p.inner >= length
+            assert p.factors == factors[p.inner]
+            assert p.factors[0] * p.factors[1] == p.inner
+    assert plan(256).order == plan(4096).order == 2
+    assert plan(1 << 16).order == 3
+    assert plan(4096, 0.25).seconds < plan(4096).seconds
+    assert plan(4096, 0.5, backward=True) == plan(4096, 0.5)  # a sparse filter means the same both ways
+
+
+def test_what_is_shipped_compiles(compile_gate: Any) -> None:
+    lines = compile_gate("conv_fft")
+    assert len(lines) > 10
