@@ -264,16 +264,3 @@ def test_the_published_example_has_its_published_values() -> None:
     assert values["rps_doc_word_count"] == 12 and values["rps_doc_num_sentences"] == 3
     assert values["rps_doc_unigram_entropy"] == 2.36938212
     assert np.isclose(values["rps_doc_frac_no_alph_words"], 0.41176471, atol=1e-9)
-
-
-def test_the_guide_lists_every_signal() -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "signals.md").read_text()
-    assert [name for name in registered() if f"| `{name}` |" not in guide] == []
-
-
-def test_the_guides_own_signal_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "signals.md").read_text()
-    monkeypatch.setattr(registry, "_REGISTERED", dict(registered()))
-    exec(guide.split("```python\n")[1].split("```")[0], {"__name__": "guide"})
-    values = measure(TextBatch(pa.array(["a1b2", "", "none"])), select(["digits_per_character"]))
-    assert values["digits_per_character"].to_pylist() == [0.5, None, 0.0]
