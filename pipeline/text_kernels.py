@@ -555,27 +555,6 @@ def distinct(offsets, hashes, distinct_offsets, found, counts, repeated):
     return n
 
 
-@compiled(BYTES, OFFSETS, BYTES, I8)
-def count_phrase(utf8, offsets, phrase, counts):
-    """Occurrences of a phrase of four bytes or more, which does not overlap itself, in each document's normalised words."""
-    size = len(phrase)
-    a, b, c, d = phrase[0], phrase[1], phrase[size - 2], phrase[size - 1]
-    for i in range(len(offsets) - 1):
-        begin, last = offsets[i], offsets[i + 1] - size + 1
-        # A look at four bytes at a time that vector units take; what passes is rare.
-        likely = 0
-        for p in range(begin, last):
-            likely += (utf8[p] == a) & (utf8[p + 1] == b) & (utf8[p + size - 2] == c) & (utf8[p + size - 1] == d)
-        total = 0
-        if likely:
-            for p in range(begin, last):
-                same = True
-                for j in range(size):
-                    same &= utf8[p + j] == phrase[j]
-                total += same
-        counts[i] = total
-
-
 @part
 def place_of(slots, base, size, h):
     """Where a hash lies in the set that begins at `base`, or -1."""

@@ -88,7 +88,7 @@ def test_signals_equal_the_reference(shared: Path, folder: str) -> None:
 
 _SPELLED = """the a is The THE bad Bad lorem ipsum javascript JavaScript, x y z one 12 ½ ² éte été le e\u0301te\u0301 Ω ΑΣ ı
 {x} ... … # ! . ok-ay"""
-WORDS = st.sampled_from(_SPELLED.split())
+WORDS = st.sampled_from([*_SPELLED.split(), "Lorem, ipsum", "dolorem ipsum.s"])
 DOCUMENTS = st.lists(
     st.one_of(
         st.lists(st.one_of(WORDS, st.sampled_from(["\n", "  ", " • ", "\t", "”\n"])), max_size=60).map(" ".join),
