@@ -54,6 +54,7 @@ def render(facts: CorpusFacts, title: str, samples: int) -> str:
         "domains": _figure(charts.counts(facts.domains(), "source_domain", "Domains"), "domains") if built else None,
         "buckets": _figure(charts.counts(facts.buckets(), "bucket", "Perplexity buckets"), "buckets") if built else None,
         "histograms": _figure(charts.histograms(facts.histograms()), "histograms") if built else None,
+        "rules": _table(facts.rules()),
         "duplicates": _table(facts.duplicates()) if built else None,
         "pair": _pair(pair) if pair else None,
         "labels": [(task, _table(analysis), _table(counted)) for task, analysis, counted in facts.labels()] if built else [],
