@@ -119,8 +119,8 @@ class RawWords:
 
 @dataclass(frozen=True)
 class Distinct:
-    """The distinct normalised words of each document, in the order in which they come first (a document of more than a
-    million words has them in several such runs).
+    """The distinct normalised words of each document, in the order in which they come first (a document with more than a
+    million of them has them in several such runs).
 
     offsets: int64 (documents + 1,); hashes: uint64; counts: uint32. repeated: bool (words,), for every normalised word
     whether its document has it more than once.

@@ -16,7 +16,7 @@ FIBONACCI = np.uint64(0xD6E8FEB86659FD93)
 SHORTEST, LONGEST, COUNTED = 2, 10, 4
 """n-grams of 2 to 4 words are counted for the most common one, those of 5 to 10 for what repeats."""
 TABLE = 1 << 20
-"""Distinct n-grams held at a time; a document with more is gone through several times, so that memory stays bounded."""
+"""Different n-grams held at a time; a document with more is gone through several times, so that memory stays bounded."""
 
 
 @compiled(OFFSETS, HASHES, types.int64, types.int64, types.int64, U4, I8, U4)
@@ -71,15 +71,17 @@ def repeated(hashes, width, places, marks, n, slots, keys, firsts, counts):
 
     Returns the count of the most common one, and the k where it comes first, the first of several; 1 and -1 if none repeats.
     """
-    rounds = n // TABLE + 1
     size = 64
     shift = np.uint64(58)
-    while size < 2 * (n // rounds + 1):
+    while size < 2 * min(n, TABLE):
         size *= 2
         shift -= np.uint64(1)
-    best, where = np.int64(1), np.int64(-1)
-    marks[:n] = 0
-    for r in range(rounds):
+    rounds = 1
+    r = 0
+    while r < rounds:
+        if r == 0:
+            marks[:n] = 0
+            best, where = np.int64(1), np.int64(-1)
         slots[:size] = 0
         found = 0
         for k in range(n):
@@ -98,15 +100,23 @@ def repeated(hashes, width, places, marks, n, slots, keys, firsts, counts):
                 marks[k] = 1
                 counts[told] += 1
             else:
+                if found == TABLE:
+                    break
                 slots[s] = found + 1
                 keys[found] = g
                 firsts[found] = k
                 counts[found] = 1
                 found += 1
-        for j in range(found):
-            count, at = np.int64(counts[j]), np.int64(firsts[j])
-            if count > best or (count == best and count > 1 and at < where):
-                best, where = count, at
+        else:
+            for j in range(found):
+                count, at = np.int64(counts[j]), np.int64(firsts[j])
+                if count > best or (count == best and count > 1 and at < where):
+                    best, where = count, at
+            r += 1
+            continue
+        # Too many different ones for the table: from the start, in more rounds, each for a part of the hashes.
+        rounds *= 2
+        r = 0
     return best, where
 
 
@@ -121,10 +131,8 @@ def repetitions(offsets, hashes, lengths, again, fractions):
     longest = 0
     for d in range(len(offsets) - 1):
         longest = max(longest, offsets[d + 1] - offsets[d])
-    # A round has about TABLE places; their hashes are spread so evenly that twice as many do not come together.
-    most = min(longest, 2 * TABLE) + 1
-    size = 64
-    while size < 2 * (min(longest, TABLE) + 1):
+    most, size = min(longest, TABLE), 64
+    while size < 2 * most:
         size *= 2
     places, marks = np.empty(longest + 1, np.uint32), np.empty(longest + 1, np.uint8)
     slots, keys = np.empty(size, np.uint32), np.empty(most, np.uint64)
