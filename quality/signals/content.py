@@ -75,7 +75,7 @@ def stop_word_fraction(text: TextBatch, context: Context) -> pa.Array:
     words = text.raw_words
     count_members(words.offsets, words.hashes, which, *sets, found)
     for document in np.flatnonzero((found > 0) & (words.has(ALPHA) == 0)).tolist():
-        if not normalise(text.string(document)).split():
+        if not _has_words(text, document):
             found[document] = 0  # a list may have punctuation marks, but a text of nothing else has no words
     return scores(found / np.maximum(words.counts, 1), which >= 0)
 
@@ -140,6 +140,13 @@ def _split(entry: str, mode: str) -> tuple[str, ...]:
     """The words of an entry; none if it has two spaces in a row, which no normalised text has, or is absurdly long."""
     words = tuple(normalise(entry).split() if mode == "fixed" else entry.split(" "))
     return words if all(words) and len(words) < 64 else ()
+
+
+def _has_words(text: TextBatch, document: int) -> bool:
+    """Whether a document has anything but ASCII punctuation and white space; a look at its beginning mostly tells."""
+    begin, end = text.offsets[document : document + 2].tolist()
+    pieces = (text.data[p : min(p + _PIECE, end)].tobytes().decode(errors="ignore") for p in range(begin, end, _PIECE))
+    return any(normalise(piece).strip() for piece in pieces)
 
 
 def _stop_words(words: Iterable[str], mode: str) -> set[int]:
