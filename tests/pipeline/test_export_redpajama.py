@@ -109,8 +109,8 @@ def test_a_round_trip_changes_nothing(corpus: Corpus, tmp_path: Path) -> None:
 
 
 def test_the_golden_signals_survive_the_round_trip(shared: Path, tmp_path: Path) -> None:
-    golden = pq.read_table(shared / "rpv2" / "signals.parquet")
-    texts = pq.read_table(shared / "rpv2" / "documents.parquet")["raw_content"].to_pylist()
+    golden = pq.read_table(shared / "rpv2" / "signals.parquet").slice(0, 100)
+    texts = pq.read_table(shared / "rpv2" / "documents.parquet")["raw_content"].slice(0, 100).to_pylist()
     table, made = documents(texts), Corpus(str(tmp_path / "corpus"))
     schema = published_schema()
     columns = [golden[f.name].cast(f.type) if f.name in golden.column_names else pa.nulls(len(texts), f.type) for f in schema]
