@@ -101,10 +101,10 @@ def _export_partition(corpus: Corpus, partition: str, target: Storage, there: Ma
         write("minhash", _parquet([_repeat(partition, ids), ids, id_ints, *bands], MINHASH))
     repeated = _duplicates(corpus, partition, signals, there)
     if repeated is not None:
-        rows = [row for row, is_one in enumerate(repeated) if is_one]
+        rows = pa.array([row for row, is_one in enumerate(repeated) if is_one], pa.int64())
         told.duplicates += len(rows)
         digests = [(digest or "").removeprefix(_DIGEST) for digest in documents["digest"].take(rows).to_pylist()]
-        of = ids.take(pa.array(rows, pa.int64()))
+        of = ids.take(rows)
         write("duplicates", _parquet([_repeat(partition, of), of, pa.array(digests, pa.string())], DUPLICATES))
 
 

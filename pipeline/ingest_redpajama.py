@@ -222,7 +222,7 @@ def _result(
     for reject in rejects:
         drops[reject.reason] = drops.get(reject.reason, 0) + 1
     ids = [document["id"] for document in documents]
-    written = {
+    written: dict[str | tuple[str, str], pa.Table] = {
         "documents": pa.Table.from_arrays(list(_arrays(documents)), schema=tables.DOCUMENTS),
         "signals": to_table(ids, signals, marks),
     }

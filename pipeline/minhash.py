@@ -75,8 +75,8 @@ class MinHash:
                 minhash_kernels.rolling_shingles(words.hashes, words.offsets, first, last, width, offsets, shingles)
                 minima, permutations = minhash_kernels.affine_minima, _affine_permutations(self.params.seed)
             else:
-                utf8 = words.aligned, words.utf8, words.byte_offsets
-                left = minhash_kernels.sha1_shingles(*utf8, first, last, width, offsets, shingles)
+                utf8, starts = words.utf8, words.byte_offsets
+                left = minhash_kernels.sha1_shingles(utf8, starts, first, last, width, offsets, shingles)
                 for start, size, place in left.tolist():  # long ones, which hashlib is fast with
                     shingles[place] = int.from_bytes(sha1(words.utf8[start : start + size]).digest()[:4], "little")
                 minima, permutations = minhash_kernels.legacy_minima, _legacy_permutations(self.params.seed)

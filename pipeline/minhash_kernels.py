@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.extending import intrinsic
 
 from pipeline.compiled import compiled, part, read_only
 
@@ -38,23 +40,29 @@ def swapped(x):
     return np.uint32((x << np.uint32(24)) | a | b | (x >> np.uint32(24)))
 
 
-@part
-def fill(words, start, size, block, last, w, lane):
-    """Put one padded block of a message of `size` bytes into the column `lane` of the message schedule.
+@intrinsic
+def four_bytes(typing, utf8, position):
+    """The four bytes from a position on, which need not be aligned, as the machine's uint32."""
 
-    words: the bytes as aligned little-endian uint32; each of the message's lies across two of them.
-    """
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        word = ir.IntType(32)
+        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), word.as_pointer())
+        return builder.load(pointer, align=1)
+
+    return types.uint32(utf8, position), generate
+
+
+@part
+def fill(utf8, start, size, block, last, w, lane):
+    """Put one padded block of a message of `size` bytes into the column `lane` of the message schedule."""
     left = size - 64 * block
-    k = (start >> 2) + 16 * block
-    shift = np.uint64(8 * (start & 3))
+    p = start + 64 * block
     whole = min(16, max(left, 0) >> 2)
     j = lane
-    low = np.uint64(words[k])
     for _ in range(whole):
-        k += 1
-        high = np.uint64(words[k])
-        w[j] = swapped(np.uint32((low | (high << np.uint64(32))) >> shift))
-        low = high
+        w[j] = swapped(four_bytes(utf8, p))
+        p += 4
         j += LANES
     if whole < 16:
         rest = left - 4 * whole
@@ -63,8 +71,7 @@ def fill(words, start, size, block, last, w, lane):
             # The end of the message, and the bit after it.
             x = np.uint32(0x80) << np.uint32(24 - 8 * rest)
             if rest > 0:
-                told = swapped(np.uint32((low | (np.uint64(words[k + 1]) << np.uint64(32))) >> shift))
-                x |= told & ~(np.uint32(0xFFFFFFFF) >> np.uint32(8 * rest))
+                x |= swapped(four_bytes(utf8, p)) & ~(np.uint32(0xFFFFFFFF) >> np.uint32(8 * rest))
         w[j] = x
         for t in range(whole + 1, 16):
             w[t * LANES + lane] = np.uint32(0)
@@ -104,7 +111,7 @@ def choose(b, c, d, kind):
 
 
 @part
-def sha1(words, starts, sizes, places, n, blocks, w, s, h, out):
+def sha1(utf8, starts, sizes, places, n, blocks, w, s, h, out):
     """First four bytes of the SHA-1 of n messages, LANES at most, of the same number of blocks, little endian."""
     # Every loop goes over all lanes, used or not: a number that is known becomes vector instructions without a rest.
     for i in range(LANES):
@@ -112,7 +119,7 @@ def sha1(words, starts, sizes, places, n, blocks, w, s, h, out):
         h[i + 3 * LANES], h[i + 4 * LANES] = np.uint32(0x10325476), np.uint32(0xC3D2E1F0)
     for block in range(blocks):
         for i in range(n):
-            fill(words, starts[i], sizes[i], block, block == blocks - 1, w, i)
+            fill(utf8, starts[i], sizes[i], block, block == blocks - 1, w, i)
         for i in range(16 * LANES, 80 * LANES):
             w[i] = rotate(w[i - 3 * LANES] ^ w[i - 8 * LANES] ^ w[i - 14 * LANES] ^ w[i - 16 * LANES], 1)
         for i in range(5 * LANES):
@@ -131,12 +138,12 @@ def sha1(words, starts, sizes, places, n, blocks, w, s, h, out):
         out[places[i]] = swapped(h[i])
 
 
-@compiled(POSITIONS, BYTES, OFFSETS, types.int64, types.int64, types.int64, I8, U4)
-def sha1_shingles(words, utf8, byte_offsets, first, last, width, shingle_offsets, out):
+@compiled(BYTES, OFFSETS, types.int64, types.int64, types.int64, I8, U4)
+def sha1_shingles(utf8, byte_offsets, first, last, width, shingle_offsets, out):
     """Hashes of the shingles of documents first to last - 1: four bytes of the SHA-1 of `width` words, joined by a space.
 
-    utf8: the normalised words, a space after each; words: the same as little-endian uint32, eight bytes longer. Returns what
-    is left to do: int64 (n, 3), the first byte, the size and the place in `out` of each shingle of more than LONGEST bytes.
+    utf8: the normalised words, a space after each, in memory that goes on for three bytes or more. Returns what is left to
+    do: int64 (n, 3), the first byte, the size and the place in `out` of each shingle of more than LONGEST bytes.
     """
     w, s, h = np.zeros(80 * LANES, np.uint32), np.empty(5 * LANES, np.uint32), np.empty(5 * LANES, np.uint32)
     # Shingles of as many blocks wait for each other, so that no lane idles.
@@ -174,13 +181,13 @@ def sha1_shingles(words, utf8, byte_offsets, first, last, width, shingle_offsets
                 start[q, k], size[q, k], place[q, k] = begin, length, n
                 waiting[q] = k + 1
                 if k + 1 == LANES:
-                    sha1(words, start[q], size[q], place[q], LANES, q, w, s, h, out)
+                    sha1(utf8, start[q], size[q], place[q], LANES, q, w, s, h, out)
                     waiting[q] = 0
             n += 1
     shingle_offsets[last - first] = n
     for q in range(1, BLOCKS + 1):
         if waiting[q]:
-            sha1(words, start[q], size[q], place[q], waiting[q], q, w, s, h, out)
+            sha1(utf8, start[q], size[q], place[q], waiting[q], q, w, s, h, out)
     return left[:lefts]
 
 

@@ -65,12 +65,6 @@ class Words:
         """Where each word ends in `utf8`; uint32 (words,)."""
         return self._spans[1]
 
-    @property
-    def aligned(self) -> NDArray[np.uint32]:
-        """`utf8` four bytes at a time, and eight bytes or more after it."""
-        assert isinstance(self.utf8.base, np.ndarray)
-        return self.utf8.base.view("<u4")
-
     @cached_property
     def _spans(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         from pipeline.text_kernels import word_spans
@@ -125,8 +119,8 @@ class RawWords:
 
 @dataclass(frozen=True)
 class Distinct:
-    """The distinct normalised words of each document, in the order in which they come first (a document of more than a
-    million words has them in several such runs).
+    """The distinct normalised words of each document, in the order in which they come first (a document with more than a
+    million of them has them in several such runs).
 
     offsets: int64 (documents + 1,); hashes: uint64; counts: uint32. repeated: bool (words,), for every normalised word
     whether its document has it more than once.
@@ -284,7 +278,8 @@ class TextBatch:
         offsets, byte_offsets = (np.empty(len(self) + 1, np.int64) for _ in range(2))
         hashes, lengths = np.empty(most, np.uint64), np.empty(most, np.uint32)
         # NFD makes three bytes of one at most, and each word has a space after it.
-        utf8 = np.empty(3 * len(self.data) + most + 12, np.uint8)
+        # A few bytes more are for kernels that read several at a time.
+        utf8 = np.empty(3 * len(self.data) + most + 8, np.uint8)
         line_offsets = np.empty(lines + 1, np.int64)
         line_lengths, line_numeric = (np.empty(lines, np.uint32) for _ in range(2))
         n, size, lines = words(
@@ -293,7 +288,7 @@ class TextBatch:
             line_numeric,
         )  # fmt: skip
         return Words(
-            offsets, byte_offsets, _cut(hashes, n), _cut(lengths, n), _cut(utf8, (size + 12) & ~3)[:size],
+            offsets, byte_offsets, _cut(hashes, n), _cut(lengths, n), _cut(utf8, size + 8)[:size],
             _cut(line_offsets, lines + 1), _cut(line_lengths, lines), _cut(line_numeric, lines),
         )  # fmt: skip
 

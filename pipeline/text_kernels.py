@@ -30,7 +30,7 @@ BULLET, TERMINAL = np.uint32(table.BULLET), np.uint32(table.TERMINAL)
 BLANK, NEWLINE = np.int16(table.BLANK), np.int16(table.NEWLINE)
 SIGMA = 0x3A3
 TABLE = 1 << 20
-"""Words that a hash table is made for at a time, so that a document of any length takes a table of bounded memory."""
+"""Different words that a hash table holds, so that a document of any length takes a table of bounded memory."""
 
 
 @part
@@ -512,27 +512,27 @@ def word_spans(utf8, starts, ends):
 @compiled(OFFSETS, HASHES, I8, U8, U4, U1)
 def distinct(offsets, hashes, distinct_offsets, found, counts, repeated):
     """Each document's distinct hashes, in the order in which they come first, with their counts; and for every word whether
-    it comes more than once. A document of more than TABLE words is gone through in rounds, each for a part of the hashes."""
+    it comes more than once."""
     n = 0
     longest = 0
     for d in range(len(offsets) - 1):
         longest = max(longest, offsets[d + 1] - offsets[d])
-    size = 64
-    while size < 2 * (min(longest, TABLE) + 1):
+    most, size = min(longest, TABLE), 64
+    while size < 2 * most:
         size *= 2
-    slots, firsts = np.zeros(size, np.uint32), np.empty(min(longest, 2 * TABLE) + 1, np.uint32)
+    slots, firsts = np.zeros(size, np.uint32), np.empty(most, np.uint32)
     for d in range(len(offsets) - 1):
         distinct_offsets[d] = n
-        begin = offsets[d]
-        rounds = (offsets[d + 1] - begin) // TABLE + 1
+        begin, end = offsets[d], offsets[d + 1]
         size = 64
-        while size < 2 * ((offsets[d + 1] - begin) // rounds + 1):
+        while size < 2 * min(end - begin, TABLE):
             size *= 2
         mask = np.int64(size - 1)
-        for r in range(rounds):
+        rounds, r = 1, 0
+        while r < rounds:
             slots[:size] = 0
             base = n
-            for i in range(begin, offsets[d + 1]):
+            for i in range(begin, end):
                 h = hashes[i]
                 if rounds > 1 and np.int64(((h >> np.uint64(32)) * np.uint64(rounds)) >> np.uint64(32)) != r:
                     continue
@@ -541,6 +541,8 @@ def distinct(offsets, hashes, distinct_offsets, found, counts, repeated):
                     s = (s + 1) & mask
                 told = np.int64(slots[s]) - 1
                 if told < 0:
+                    if n - base == TABLE:
+                        break
                     slots[s] = n - base + 1
                     firsts[n - base] = i - begin
                     found[n] = h
@@ -551,29 +553,15 @@ def distinct(offsets, hashes, distinct_offsets, found, counts, repeated):
                     counts[base + told] += 1
                     repeated[i] = 1
                     repeated[begin + np.int64(firsts[told])] = 1
+            else:
+                r += 1
+                continue
+            # Too many for the table: from the start, in more rounds, each for a part of the hashes.
+            n = distinct_offsets[d]
+            rounds *= 2
+            r = 0
     distinct_offsets[len(offsets) - 1] = n
     return n
-
-
-@compiled(BYTES, OFFSETS, BYTES, I8)
-def count_phrase(utf8, offsets, phrase, counts):
-    """Occurrences of a phrase of four bytes or more, which does not overlap itself, in each document's normalised words."""
-    size = len(phrase)
-    a, b, c, d = phrase[0], phrase[1], phrase[size - 2], phrase[size - 1]
-    for i in range(len(offsets) - 1):
-        begin, last = offsets[i], offsets[i + 1] - size + 1
-        # A look at four bytes at a time that vector units take; what passes is rare.
-        likely = 0
-        for p in range(begin, last):
-            likely += (utf8[p] == a) & (utf8[p + 1] == b) & (utf8[p + size - 2] == c) & (utf8[p + size - 1] == d)
-        total = 0
-        if likely:
-            for p in range(begin, last):
-                same = True
-                for j in range(size):
-                    same &= utf8[p + j] == phrase[j]
-                total += same
-        counts[i] = total
 
 
 @part

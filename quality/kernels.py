@@ -16,7 +16,7 @@ FIBONACCI = np.uint64(0xD6E8FEB86659FD93)
 SHORTEST, LONGEST, COUNTED = 2, 10, 4
 """n-grams of 2 to 4 words are counted for the most common one, those of 5 to 10 for what repeats."""
 TABLE = 1 << 20
-"""Distinct n-grams held at a time; a document with more is gone through several times, so that memory stays bounded."""
+"""Different n-grams held at a time; a document with more is gone through several times, so that memory stays bounded."""
 
 
 @compiled(OFFSETS, HASHES, types.int64, types.int64, types.int64, U4, I8, U4)
@@ -66,30 +66,29 @@ def entropy(distinct_offsets, counts, totals, entropies):
 
 
 @part
-def repeated(hashes, begin, width, marks, n, slots, keys, firsts, counts):
-    """Find which runs of `width` words, begin + i for i < n, come more than once, where marks[i] & 2; set marks[i] |= 1.
+def repeated(hashes, width, places, marks, n, slots, keys, firsts, counts):
+    """Find which runs of `width` words that begin at places[k], k < n, come more than once: marks[k] = 1, else 0.
 
-    Returns the count and the place of the most common one, the first of several; 1 and -1 if nothing repeats.
+    Returns the count of the most common one, and the k where it comes first, the first of several; 1 and -1 if none repeats.
     """
-    candidates = 0
-    for i in range(n):
-        candidates += marks[i] >> 1
-    rounds = candidates // TABLE + 1
     size = 64
     shift = np.uint64(58)
-    while size < 2 * (candidates // rounds + 1):
+    while size < 2 * min(n, TABLE):
         size *= 2
         shift -= np.uint64(1)
-    best, where = np.int64(1), np.int64(-1)
-    for r in range(rounds):
+    rounds = 1
+    r = 0
+    while r < rounds:
+        if r == 0:
+            marks[:n] = 0
+            best, where = np.int64(1), np.int64(-1)
         slots[:size] = 0
         found = 0
-        for i in range(n):
-            if not marks[i] & 2:
-                continue
-            g = hashes[begin + i]
+        for k in range(n):
+            i = np.int64(places[k])
+            g = hashes[i]
             for j in range(i + 1, i + width):
-                g = g * NGRAM + hashes[begin + j]
+                g = g * NGRAM + hashes[j]
             if rounds > 1 and np.int64(((g >> np.uint64(32)) * np.uint64(rounds)) >> np.uint64(32)) != r:
                 continue
             s = np.int64((g * FIBONACCI) >> shift)
@@ -97,19 +96,27 @@ def repeated(hashes, begin, width, marks, n, slots, keys, firsts, counts):
                 s = (s + 1) & (size - 1)
             told = np.int64(slots[s]) - 1
             if told >= 0:
-                marks[firsts[told]] |= 1
-                marks[i] |= 1
+                marks[firsts[told]] = 1
+                marks[k] = 1
                 counts[told] += 1
             else:
+                if found == TABLE:
+                    break
                 slots[s] = found + 1
                 keys[found] = g
-                firsts[found] = i
+                firsts[found] = k
                 counts[found] = 1
                 found += 1
-        for j in range(found):
-            count, at = np.int64(counts[j]), np.int64(firsts[j])
-            if count > best or (count == best and count > 1 and at < where):
-                best, where = count, at
+        else:
+            for j in range(found):
+                count, at = np.int64(counts[j]), np.int64(firsts[j])
+                if count > best or (count == best and count > 1 and at < where):
+                    best, where = count, at
+            r += 1
+            continue
+        # Too many different ones for the table: from the start, in more rounds, each for a part of the hashes.
+        rounds *= 2
+        r = 0
     return best, where
 
 
@@ -124,37 +131,42 @@ def repetitions(offsets, hashes, lengths, again, fractions):
     longest = 0
     for d in range(len(offsets) - 1):
         longest = max(longest, offsets[d + 1] - offsets[d])
-    # A round has about TABLE candidates; their hashes are spread so evenly that twice as many do not come together.
-    most = min(longest, 2 * TABLE) + 1
-    size = 64
-    while size < 2 * (min(longest, TABLE) + 1):
+    most, size = min(longest, TABLE), 64
+    while size < 2 * most:
         size *= 2
-    marks, slots, keys = np.empty(longest + 1, np.uint8), np.empty(size, np.uint32), np.empty(most, np.uint64)
+    places, marks = np.empty(longest + 1, np.uint32), np.empty(longest + 1, np.uint8)
+    slots, keys = np.empty(size, np.uint32), np.empty(most, np.uint64)
     firsts, counts = np.empty(most, np.uint32), np.empty(most, np.uint32)
     fractions[:] = 0.0
     for d in range(len(offsets) - 1):
-        begin = offsets[d]
-        n = offsets[d + 1] - begin
+        begin, end = offsets[d], offsets[d + 1]
         total = 0
-        for i in range(n):
-            total += np.int64(lengths[begin + i])
-            marks[i] = again[begin + i]
-        for width in range(SHORTEST, min(LONGEST, n) + 1):
-            m = n - width + 1
-            for i in range(m):
-                marks[i] = (marks[i] & marks[i + 1] & 1) << 1
-            best, where = repeated(hashes, begin, width, marks, m, slots, keys, firsts, counts)
+        n = 0
+        for i in range(begin, end):
+            total += np.int64(lengths[i])
+            places[n] = i
+            n += again[i]
+        marks[:n] = 1
+        for width in range(SHORTEST, LONGEST + 1):
+            m = 0
+            for k in range(n - 1):
+                i = places[k]
+                places[m] = i
+                m += (places[k + 1] == i + 1) & (marks[k] == 1) & (marks[k + 1] == 1)
+            n = m
+            best, where = repeated(hashes, width, places, marks, n, slots, keys, firsts, counts)
             if best == 1:
                 break  # nothing longer repeats either
-            covered = 0
+            covered = begin
             characters = 0
             if width <= COUNTED:
-                for i in range(where, where + width):
-                    characters += best * np.int64(lengths[begin + i])
+                for i in range(places[where], places[where] + width):
+                    characters += best * np.int64(lengths[i])
             else:
-                for i in range(m):
-                    if marks[i] & 1:
+                for k in range(n):
+                    if marks[k]:
+                        i = np.int64(places[k])
                         for j in range(max(i, covered), i + width):
-                            characters += np.int64(lengths[begin + j])
+                            characters += np.int64(lengths[j])
                         covered = i + width
             fractions[d, width - SHORTEST] = characters / total

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.text import TextBatch, hash_sets, ngram_hash, normalise, per_document, word_hash
+from pipeline.text import ALPHA, TextBatch, hash_sets, ngram_hash, normalise, per_document, word_hash
 from quality.registry import Context, scores, signal
 
 _LOREM_IPSUM = b"lorem ipsum"
+_PIECE = 1 << 20
 
 
 @signal(
@@ -45,10 +46,12 @@ def blocked_words(text: TextBatch, context: Context) -> pa.Array:
 @signal("rps_doc_lorem_ipsum", needs="words", source="RedPajama-V2; C4 (Raffel et al. 2020, 2.2)", range=(0, 1))
 def lorem_ipsum(text: TextBatch) -> pa.Array:
     """Occurrences of "lorem ipsum" in the normalised text over its characters; 0 for an empty one."""
-    from pipeline.text_kernels import count_phrase
-
-    words, found = text.words, np.empty(len(text), np.int64)
-    count_phrase(words.utf8, words.byte_offsets, np.frombuffer(_LOREM_IPSUM, np.uint8), found)
+    words, found = text.words, np.zeros(len(text), np.int64)
+    # Hardly any text has it, and a search through all of them in pieces finds that out at once.
+    reach = range(0, len(words.utf8), _PIECE)
+    if any(_LOREM_IPSUM in words.utf8[p : p + _PIECE + len(_LOREM_IPSUM)].tobytes() for p in reach):
+        spans = itertools.pairwise(words.byte_offsets.tolist())
+        found[:] = [words.utf8[start:end].tobytes().count(_LOREM_IPSUM) for start, end in spans]
     # One space between words.
     characters = per_document(words.lengths, words.offsets) + np.maximum(words.counts - 1, 0)
     return scores(found / np.maximum(characters, 1))
@@ -71,6 +74,9 @@ def stop_word_fraction(text: TextBatch, context: Context) -> pa.Array:
     which, found = by_language(text, languages), np.empty(len(text), np.int64)
     words = text.raw_words
     count_members(words.offsets, words.hashes, which, *sets, found)
+    for document in np.flatnonzero((found > 0) & (words.has(ALPHA) == 0)).tolist():
+        if not _has_words(text, document):
+            found[document] = 0  # a list may have punctuation marks, but a text of nothing else has no words
     return scores(found / np.maximum(words.counts, 1), which >= 0)
 
 
@@ -136,13 +142,19 @@ def _split(entry: str, mode: str) -> tuple[str, ...]:
     return words if all(words) and len(words) < 64 else ()
 
 
+def _has_words(text: TextBatch, document: int) -> bool:
+    """Whether a document has anything but ASCII punctuation and white space; a look at its beginning mostly tells."""
+    begin, end = text.offsets[document : document + 2].tolist()
+    pieces = (text.data[p : min(p + _PIECE, end)].tobytes().decode(errors="ignore") for p in range(begin, end, _PIECE))
+    return any(normalise(piece).strip() for piece in pieces)
+
+
 def _stop_words(words: Iterable[str], mode: str) -> set[int]:
     """Hashes of stop words, in all their spellings for the mode."""
     spellings = set(words)
     if mode == "fixed":
         spellings |= {spelled for w in words for spelled in (w.lower(), w.upper(), w.lower().capitalize())}
-    # A word of punctuation is none: a text of nothing else has no words, and the value 0.
-    return {word_hash(w) for w in spellings if normalise(w).split()}
+    return {word_hash(w) for w in spellings}
 
 
 def _domain_number(domain: str | None, numbers: Mapping[str, int]) -> int | None:

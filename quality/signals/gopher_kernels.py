@@ -12,7 +12,7 @@ TOP = (2, 3, 4)
 REPEATED = (5, 6, 7, 8, 9, 10)
 _BASE = np.uint64(0xD6E8FEB86659FD93)
 _POWERS = 64
-_SPELLINGS = 1 << 22
+_SPELLINGS = 1 << 20
 """Words of a document whose hashes are kept; those beyond are hashed again for each n: time for memory."""
 _MIX = np.uint64(0xFF51AFD7ED558CCD)
 _LETTER = 4
@@ -63,16 +63,20 @@ def _power(exponent):
 
 @part
 def _slot(gram, size):
-    return np.int64(((gram ^ (gram >> np.uint64(31))) * _MIX) >> np.uint64(33)) & (size - 1)
+    """Where a hash belongs among so many slots: its high 32 bits, scaled to the range."""
+    mixed = (gram ^ (gram >> np.uint64(31))) * _MIX
+    return np.int64(((mixed >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32))
 
 
 @part
 def _slots_for(words):
-    """Slots of a hash set, a power of two: twice as many as words or more, for huge documents a quarter more."""
-    size = 16
-    while size < 2 * words if words < _SPELLINGS else 4 * size < 5 * words:
-        size *= 2
-    return size
+    """Slots of a hash set: twice as many as words, for huge documents a quarter more."""
+    return 16 + (2 * words if words <= _SPELLINGS else words + words // 4)
+
+
+@part
+def _next(slot, size):
+    return slot + 1 if slot + 1 < size else 0
 
 
 @part
@@ -83,7 +87,7 @@ def _commonest(grams, number, slots, counts):
     for i in range(number):
         slot = _slot(grams[i], len(slots))
         while slots[slot] >= 0 and grams[slots[slot]] != grams[i]:
-            slot = (slot + 1) & (len(slots) - 1)
+            slot = _next(slot, len(slots))
         if slots[slot] < 0:
             slots[slot] = i
             counts[i] = 0
@@ -101,7 +105,7 @@ def _skipping(data, grams, number, n, slots, starts, ends):
     while i < number:
         slot = _slot(grams[i], len(slots))
         while slots[slot] >= 0 and grams[slots[slot]] != grams[i]:
-            slot = (slot + 1) & (len(slots) - 1)
+            slot = _next(slot, len(slots))
         if slots[slot] < 0:
             slots[slot] = i
             i += 1

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.importance_sample import ImportanceSample, cut, gumbel, ranks
@@ -68,6 +68,7 @@ def test_noise_is_gumbel_s() -> None:
     assert np.isfinite(gumbel(np.array([0, 2**64 - 1], np.uint64))).all()
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30))
 def test_ranks_sort_as_the_noisy_weights(weights: list[float]) -> None:
     sample = ImportanceSample(by="w", documents=1)

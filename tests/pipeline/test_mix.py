@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -60,6 +60,7 @@ def mixed(params: MixParams, plan: bytes, part: dict[str, pa.Table], folder: Pat
     return result.tables[f"mixture/{params.name}"]
 
 
+@settings(deadline=None)
 @given(st.integers(30, 200), st.lists(st.integers(0, 200), max_size=4))
 def test_plan_and_mixture_do_not_depend_on_partitions(
     tmp_path_factory: pytest.TempPathFactory, n: int, cuts: list[int]

@@ -13,6 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from pipeline.corpus import Corpus
+from pipeline.receipt import Receipt
 from tests.workflows.small_crawl import write_crawl, write_recipe
 from workflows.cli import menagerie
 from workflows.report.diff import side_by_side
@@ -128,6 +129,7 @@ def test_a_folder_that_is_no_corpus_is_one_line(tmp_path: Path) -> None:
         CliRunner().invoke(menagerie, ["report", str(tmp_path)], catch_exceptions=False)
 
 
+<<<<<<< HEAD
 def test_what_is_damaged_is_named_and_the_rest_is_shown(built: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     shutil.copytree(built / "corpus", corpus)
@@ -145,3 +147,14 @@ def test_what_is_damaged_is_named_and_the_rest_is_shown(built: Path, tmp_path: P
     assert "What could not be read" in page
     for name in ("where", "duplicates", "mixture", "documents"):
         assert f'<section id="{name}"' in page, name
+=======
+def test_rule_sets_are_told_over_all_partitions(tmp_path: Path) -> None:
+    corpus = Corpus(str(tmp_path))
+    for part, failed in (("a", 2), ("b", 1)):
+        counts = {"gopher_short_document": failed, "gopher_long_document": 0}
+        metrics = {"rules": {"documents": 4, "failed": counts, "first": counts, "only": dict.fromkeys(counts, 0)}}
+        receipt = {"stage": "annotate", "partition": part, "fingerprint": "f", "rows_in": 4, "rows_out": 4, "metrics": metrics}
+        corpus.write_receipt(Receipt(**receipt))
+    (row,) = CorpusFacts(corpus).rules().to_dicts()
+    assert row == {"rule": "gopher_short_document", "documents_failing": 3, "share": 0.375, "reason": 3, "only_this": 0}
+>>>>>>> signals

@@ -318,6 +318,22 @@ class CorpusFacts:
         tasks = [t.split("/")[1] for t in self.tables if t.startswith("labels/")]
         return labels.gather(self.corpus, tasks, self.receipts, self.partitions)
 
+    def rules(self) -> pl.DataFrame:
+        """What the rule sets of `annotate` say: by rule the documents that fail it, that have it as their reason, and that fail
+        no other; rules that no document fails are left out."""
+        told = [r.metrics["rules"] for r in self.receipts.get("annotate", []) if "rules" in r.metrics]
+        counts = {kind: sum((Counter(each[kind]) for each in told), Counter()) for kind in ("failed", "first", "only")}
+        documents = sum(each["documents"] for each in told)
+        failed = [reason for each in told[:1] for reason in each["failed"] if counts["failed"][reason]]
+        columns: dict[str, Any] = {
+            "rule": failed,
+            "documents_failing": [counts["failed"][reason] for reason in failed],
+            "share": [counts["failed"][reason] / documents for reason in failed],
+            "reason": [counts["first"][reason] for reason in failed],
+            "only_this": [counts["only"][reason] for reason in failed],
+        }
+        return pl.DataFrame(columns)
+
     def plan(self) -> MixturePlan | None:
         """The mixture's plan."""
         path = next((p for p in self.corpus.storage.files("global/plan", ".json") if "summaries" not in p), None)
