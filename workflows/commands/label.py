@@ -105,7 +105,7 @@ def run(documents: Path, config: Path, task: str | None, output: Path | None, as
     by, card = str(fitted.metrics["model"]), None
     if params.distill is not None:
         labels, card = _distilled(documents, labels, params, dev)
-        by = f"a {params.distill.kind} classifier distilled from {by}"
+        by = f"the {params.distill.kind} classifier distilled from {by}"
     counts = count_labels(labels, params.classes)
     shares = label_shares(summary.statistics)
     if output is not None:
