@@ -25,11 +25,12 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def test_the_recipes_of_the_guides_are_valid() -> None:
-    label, functions, judge, embeddings = blocks("labelling.md", "yaml")
+    label, functions, judge, scores, embeddings = blocks("labelling.md", "yaml")
     (mix,) = blocks("mixtures.md", "yaml")
     assert LabelParams.model_validate(yaml.safe_load(label)["label"][0]).task == "quality"
     for each in yaml.safe_load(functions) + yaml.safe_load(judge):
         assert TypeAdapter(AnyFunctionParams).validate_python(each).name == each["name"]
+    assert LabelParams.model_validate(yaml.safe_load(scores)["label"][0]).model == "weaver"
     told = yaml.safe_load(embeddings)
     assert [EmbedParams.model_validate(e).kind for e in told["embeddings"]] == ["fasttext", "tfidf", "transformer"]
     assert LabelParams.model_validate(told["label"][0]).model == "liger"
