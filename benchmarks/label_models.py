@@ -161,9 +161,8 @@ def liger(n: int, d: int = 128, m: int = 10) -> None:
     print(f"  extension {wall:.1f} s ({time.process_time() - process:.1f} s of processor time), peak memory {peak():.2f} GB")
     taken = (votes < 0) & (extended >= 0)
     right = (extended == gold[:, None])[taken].mean()
-    print(
-        f"  votes per document {(votes >= 0).sum() / n:.2f} -> {(extended >= 0).sum() / n:.2f}, those taken over right {right:.1%}"
-    )
+    before, after = ((v >= 0).sum() / n for v in (votes, extended))
+    print(f"  votes per document {before:.2f} -> {after:.2f}, those taken over right {right:.1%}")
 
 
 def accuracy(seeds: int = 5) -> None:

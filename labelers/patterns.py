@@ -50,8 +50,8 @@ class Patterns:
 def _distinct(rows: np.ndarray, counts: np.ndarray | None, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Distinct rows and the sums of their counts (1 each by default).
 
-    Few possible rows are numbered and counted. Else rows are told apart by a 64-bit linear hash of their votes, and by the votes
-    themselves if two different rows ever share one.
+    Few possible rows are numbered and counted. Else rows are told apart by a 64-bit linear hash of their votes, and by the
+    votes themselves if two different rows ever share one.
     """
     m = rows.shape[1]
     columns = np.ascontiguousarray(rows.T)
