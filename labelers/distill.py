@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from labelers.fasttext_model import LABEL, FastTextModel, one_line
+from labelers.fasttext_model import LABEL, FastTextModel, one_line, train
 from labelers.metrics import measure
 
 Kind = Literal["fasttext", "encoder"]
@@ -154,13 +154,9 @@ def compare(
 
 def _trained(path: Path, learning_rate: float, **options: Any) -> Any:
     """A fastText classifier of a training file. Where a learning rate makes it diverge, half of it is tried, a few times."""
-    import fasttext
-
     for _ in range(5):
         try:
-            return fasttext.train_supervised(
-                str(path), lr=learning_rate, wordNgrams=2, minCount=2, thread=1, verbose=0, **options
-            )
+            return train("supervised", path, lr=learning_rate, wordNgrams=2, minCount=2, **options)
         except (ValueError, RuntimeError) as error:
             failure = error
             if "NaN" not in str(error):
