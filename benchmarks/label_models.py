@@ -119,14 +119,17 @@ def memory(on_ray: bool, partitions: int = 40, rows: int = 250_000, m: int = 20)
         import ray
 
         ray.init(num_cpus=2, object_store_memory=200 << 20, include_dashboard=False, log_to_driver=False)
-        task = ray.remote(measured)
-        waiting, total, most = [], None, 4
+        task = ray.remote(lambda seed: (measured(seed), peak()))
+        waiting, total, most, highest = [], None, 4, []
         for seed in range(partitions):
             waiting.append(task.remote(seed))
             if len(waiting) == most or seed == partitions - 1:
-                merged = VoteStatistics.merge(ray.get(waiting))
+                parts = ray.get(waiting)
+                merged = VoteStatistics.merge(part for part, _ in parts)
+                highest.append(max(used for _, used in parts))
                 total, waiting = merged if total is None else total + merged, []
         ray.shutdown()
+        print(f"  peak memory of a worker after the first partitions {highest[0]:.2f} GB, after the last {highest[-1]:.2f} GB")
         assert total is not None
         model = FlyingSquid().fit(total)
     else:

@@ -101,7 +101,7 @@ class VoteStatistics:
         if m * k > _MOST_PAIRS:
             raise ValueError(
                 f"{m:,} functions of {k} classes need {(m * k) ** 2 * 8 / 1e9:,.0f} GB of pair counts (at most "
-                f"{_MOST_PAIRS**2 * 8 / 1e9:,.0f}): drop functions, or weigh votes by a weighted majority vote"
+                f"{_MOST_PAIRS**2 * 8 / 1e9:,.0f}): drop functions, or split the task"
             )
         none = np.zeros(m, np.int64)
         pairs, outcomes = np.zeros((m * k, m * k), np.int64), np.zeros(k, np.int64)
