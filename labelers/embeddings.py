@@ -69,17 +69,16 @@ class FastTextEmbedder:
             corpus, model = Path(folder) / "texts.txt", Path(folder) / WORDS
             corpus.write_text("\n".join(one_line(t) for t in texts) + "\n", encoding="utf-8")
             try:
-                trained: Any = train(
-                    "unsupervised", corpus, model="skipgram", dim=dimension, epoch=epochs, minCount=min_count, minn=3, maxn=5,
-                    bucket=buckets,
+                train(
+                    "unsupervised", corpus, model, model="skipgram", dim=dimension, epoch=epochs, minCount=min_count, minn=3,
+                    maxn=5, bucket=buckets,
                 )  # fmt: skip
-            except (ValueError, RuntimeError) as error:
+            except RuntimeError as error:
                 raise ValueError(f"fastText finds nothing to train on in {len(texts)} texts: {error}") from error
-            if set(trained.words) <= {"</s>"}:
+            if FastTextModel(model).words <= {"</s>"}:
                 raise ValueError(
                     f"fastText finds nothing to train on: no word is there {min_count} times in {len(texts)} texts"
                 )
-            trained.save_model(str(model))
             words = model.read_bytes()
         embedder = cls(words, np.zeros(dimension))
         vectors = unit(embedder._model.vectors(texts))

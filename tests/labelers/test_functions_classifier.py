@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fasttext")
     lines = ["__label__science quarks leptons atoms", "__label__advert cheap pills buy now"] * 50
     (folder / "train.txt").write_text("\n".join(lines))
-    train("supervised", folder / "train.txt", dim=8, epoch=20, lr=0.5).save_model(str(folder / "topic.bin"))
+    train("supervised", folder / "train.txt", folder / "topic.bin", dim=8, epoch=20, lr=0.5, wordNgrams=2)
     return folder / "topic.bin"
 
 
@@ -43,8 +43,8 @@ def test_training_does_not_depend_on_what_memory_held_before(tmp_path: Path) -> 
     for _ in range(4):
         freed = [np.full(size, np.nan) for size in (10_000, 50_000, 100_000, 800_000)]
         del freed
-        model = train("supervised", tmp_path / "train.txt", dim=16, epoch=5, bucket=100_000)
-        found.add(model.f.predict("quarks pills\n", 1, 0.0, "strict")[0])
+        train("supervised", tmp_path / "train.txt", tmp_path / "m.bin", dim=16, epoch=5, wordNgrams=2, bucket=100_000)
+        found.add(FastTextModel(tmp_path / "m.bin").classify(["quarks pills"])[1][0])
     assert len(found) == 1
 
 
