@@ -1,8 +1,8 @@
 """Label models: `python benchmarks/label_models.py [speed] [memory] [liger] [accuracy]` (default: speed and memory).
 
 speed: fit + predict beside the vectorised numpy bound of the closed form (one Gram product, all triplets, two products for the
-log-odds), and prediction beside a loop over documents, as the published FlyingSquid predicts. Processor time of this process,
-all threads; each line is the median of several runs that take turns.
+log-odds), and prediction beside a loop over documents, as the published FlyingSquid predicts. Processor time on one
+thread; each line is the median of several runs that take turns.
 memory: 10M documents x 20 functions, partition by partition, with peak memory; `--ray` measures the partitions on Ray.
 liger: votes extended over 1M documents with 128-d embeddings and 10 functions.
 accuracy: on the made-up families, held-out seeds, beside majority vote, FlyingSquid and matrix completion.
@@ -11,10 +11,16 @@ accuracy: on the made-up families, held-out seeds, beside majority vote, FlyingS
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import statistics as stats
+import sys
 import time
 from collections.abc import Callable
+
+if "liger" not in sys.argv:  # threads that wait for others spin, and would count as work
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 import numpy as np
 
@@ -113,14 +119,17 @@ def memory(on_ray: bool, partitions: int = 40, rows: int = 250_000, m: int = 20)
         import ray
 
         ray.init(num_cpus=2, object_store_memory=200 << 20, include_dashboard=False, log_to_driver=False)
-        task = ray.remote(measured)
-        waiting, total, most = [], None, 4
+        task = ray.remote(lambda seed: (measured(seed), peak()))
+        waiting, total, most, highest = [], None, 4, []
         for seed in range(partitions):
             waiting.append(task.remote(seed))
             if len(waiting) == most or seed == partitions - 1:
-                merged = VoteStatistics.merge(ray.get(waiting))
+                parts = ray.get(waiting)
+                merged = VoteStatistics.merge(part for part, _ in parts)
+                highest.append(max(used for _, used in parts))
                 total, waiting = merged if total is None else total + merged, []
         ray.shutdown()
+        print(f"  peak memory of a worker after the first partitions {highest[0]:.2f} GB, after the last {highest[-1]:.2f} GB")
         assert total is not None
         model = FlyingSquid().fit(total)
     else:
@@ -155,7 +164,8 @@ def liger(n: int, d: int = 128, m: int = 10) -> None:
     print(f"  extension {wall:.1f} s ({time.process_time() - process:.1f} s of processor time), peak memory {peak():.2f} GB")
     taken = (votes < 0) & (extended >= 0)
     right = (extended == gold[:, None])[taken].mean()
-    print(f"  votes per document {(votes >= 0).sum() / n:.2f} -> {(extended >= 0).sum() / n:.2f}, those taken over right {right:.1%}")
+    before, after = ((v >= 0).sum() / n for v in (votes, extended))
+    print(f"  votes per document {before:.2f} -> {after:.2f}, those taken over right {right:.1%}")
 
 
 def accuracy(seeds: int = 5) -> None:

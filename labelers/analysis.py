@@ -15,7 +15,6 @@ from labelers.votes import Votes, check_votes, dense_blocks
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
 
 _MOST_PAIRS = 5  # that are told one by one
 
@@ -209,21 +208,25 @@ def explain(model: LabelModel, votes: Sequence[int] | np.ndarray) -> Explanation
     )
 
 
-def render_explanation(explanation: Explanation, document: str) -> Table:
-    """The explanation for the terminal: a bar per share, to the right for the label, to the left against it."""
+def render_explanation(explanation: Explanation, document: str) -> Group:
+    """The explanation for the terminal: a bar per share, green for the label, red against it."""
+    from rich.console import Group
     from rich.table import Table
 
     told = explanation
     title = f"{document}: {told.label} {told.probability:.1%} (log-odds {told.log_odds:+.2f} against {told.other})"
-    table = Table(box=None, header_style="bold", title=title, title_justify="left", title_style="")
+    table = Table(box=None, header_style="bold")
     table.add_column("function", overflow="fold")
     table.add_column("vote")
     table.add_column("log-odds", justify="right")
     table.add_column("")
     largest = max([abs(told.prior), *(abs(s) for *_, s in told.shares)]) or 1.0
-    for name, vote, share in [("[dim]class balance[/dim]", None, told.prior), *told.shares]:
+    shown = [s for s in told.shares if abs(s[2]) >= 0.005]
+    for name, vote, share in [("[dim]class balance[/dim]", None, told.prior), *shown]:
         length = round(20 * abs(share) / largest)
         bar = f"[green]{'█' * length}[/green]" if share >= 0 else f"[red]{'█' * length}[/red]"
         cast = vote or ("" if name.startswith("[dim]") else "[dim]abstains[/dim]")
         table.add_row(name, cast, f"{share:+.2f}", bar)
-    return table
+    if rest := len(told.shares) - len(shown):
+        table.add_row(f"[dim]{rest} more[/dim]", "", "[dim]0.00[/dim]", "")
+    return Group(title, table)

@@ -125,18 +125,24 @@ class DawidSkene(LabelModel):
         m, k, counts, hits = rows.rows.shape[1], self.k, rows.counts, rows.hits
         total = counts.sum()
         transposed = hits.T.tocsr()
+        votes = np.asarray(transposed @ counts)
 
         def step(tables: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
             weights = self._log_tables(tables)
-            silence = weights[:, :1]  # all functions abstain in the base; a vote takes its abstention back
-            scores = np.log(share) + silence.sum(axis=(0, 1)) + hits @ (weights[:, 1:] - silence).reshape(-1, k)
-            belief, likelihood = _softmax(scores)
-            mass = belief * counts[:, None]
-            documents = mass.sum(axis=0)
+            silence = weights[:, 0]  # all functions abstain in the base; a vote takes its abstention back
+            base = np.log(share) + silence.sum(axis=0)
+            told = (weights[:, 1:] - silence[:, None]).reshape(-1, k)
+            # Scores relative to class 0: one product less, and class 0 has what the other classes leave.
+            relative = np.zeros((len(counts), k))
+            relative[:, 1:] = hits @ (told[:, 1:] - told[:, :1]) + (base[1:] - base[0])
+            belief, evidence = _softmax(relative)
+            belief *= counts[:, None]
+            documents = belief.sum(axis=0)
             joint = np.empty((m, k + 1, k))
-            joint[:, 1:] = np.asarray(transposed @ mass).reshape(m, k, k)
+            joint[:, 1:, 1:] = np.asarray(transposed @ np.ascontiguousarray(belief[:, 1:])).reshape(m, k, k - 1)
+            joint[:, 1:, 0] = np.maximum(votes.reshape(m, k) - joint[:, 1:, 1:].sum(axis=2), 0)
             joint[:, 0] = np.maximum(documents - joint[:, 1:].sum(axis=1), 0)
-            return joint, documents, float(counts @ likelihood) / total
+            return joint, documents, float(counts @ evidence + total * base[0] + votes @ told[:, 0]) / total
 
         return step
 
@@ -183,8 +189,13 @@ def _normalised(joint: np.ndarray) -> np.ndarray:
 
 def _softmax(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Along the last axis: probabilities, and the logarithm of their sum before."""
-    top = scores.max(axis=-1, keepdims=True)
-    belief = np.exp(scores - top)
-    norm = belief.sum(axis=-1, keepdims=True)
-    belief /= norm
-    return belief, (np.log(norm) + top)[..., 0]
+    if scores.shape[-1] == 2:  # reductions over an axis of two are slow
+        top = np.maximum(scores[..., 0], scores[..., 1])
+        belief = np.exp(scores - top[..., None])
+        norm = belief[..., 0] + belief[..., 1]
+    else:
+        top = scores.max(axis=-1)
+        belief = np.exp(scores - top[..., None])
+        norm = belief.sum(axis=-1)
+    belief /= norm[..., None]
+    return belief, np.log(norm) + top

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from labelers.fasttext_model import LABEL, FastTextModel, one_line
+from labelers.fasttext_model import LABEL, FastTextModel, one_line, train
 from labelers.metrics import measure
 
 Kind = Literal["fasttext", "encoder"]
@@ -78,8 +78,7 @@ class FastTextClassifier:
             with path.open("w", encoding="utf-8") as file:
                 for i in order.tolist():
                     file.write(f"{LABEL}{_name(label[i])} {lines[document[i]]}\n")
-            trained = _trained(path, learning_rate, dim=dimension, epoch=epochs, bucket=buckets)
-            trained.save_model(str(model))
+            _train(path, model, learning_rate, dim=dimension, epoch=epochs, bucket=buckets)
             return cls(model.read_bytes(), classes)
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
@@ -152,16 +151,12 @@ def compare(
     return told
 
 
-def _trained(path: Path, learning_rate: float, **options: Any) -> Any:
+def _train(path: Path, model: Path, learning_rate: float, **options: Any) -> None:
     """A fastText classifier of a training file. Where a learning rate makes it diverge, half of it is tried, a few times."""
-    import fasttext
-
     for _ in range(5):
         try:
-            return fasttext.train_supervised(
-                str(path), lr=learning_rate, wordNgrams=2, minCount=2, thread=1, verbose=0, **options
-            )
-        except (ValueError, RuntimeError) as error:
+            return train("supervised", path, model, lr=learning_rate, wordNgrams=2, minCount=2, **options)
+        except RuntimeError as error:
             failure = error
             if "NaN" not in str(error):
                 break

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from labelers.fasttext_model import FastTextModel, one_line
+from labelers.fasttext_model import FastTextModel, one_line, train
 
 MODEL, WORDS = "embedder.safetensors", "words.bin"
 """Files of an embedder: its arrays with what it is in the metadata, and fastText's vectors where it has some."""
@@ -65,23 +65,20 @@ class FastTextEmbedder:
         ValueError if the texts hold no word `min_count` times.
         """
         _check_texts(texts)
-        import fasttext
-
         with tempfile.TemporaryDirectory(prefix="embedder.") as folder:
             corpus, model = Path(folder) / "texts.txt", Path(folder) / WORDS
             corpus.write_text("\n".join(one_line(t) for t in texts) + "\n", encoding="utf-8")
             try:
-                trained: Any = fasttext.train_unsupervised(
-                    str(corpus), model="skipgram", dim=dimension, epoch=epochs, minCount=min_count, minn=3, maxn=5,
-                    bucket=buckets, thread=1, verbose=0,
+                train(
+                    "unsupervised", corpus, model, model="skipgram", dim=dimension, epoch=epochs, minCount=min_count, minn=3,
+                    maxn=5, bucket=buckets,
                 )  # fmt: skip
-            except (ValueError, RuntimeError) as error:
+            except RuntimeError as error:
                 raise ValueError(f"fastText finds nothing to train on in {len(texts)} texts: {error}") from error
-            if set(trained.words) <= {"</s>"}:
+            if FastTextModel(model).words <= {"</s>"}:
                 raise ValueError(
                     f"fastText finds nothing to train on: no word is there {min_count} times in {len(texts)} texts"
                 )
-            trained.save_model(str(model))
             words = model.read_bytes()
         embedder = cls(words, np.zeros(dimension))
         vectors = unit(embedder._model.vectors(texts))

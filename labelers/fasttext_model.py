@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+_LARGE = 1 << 14  # bytes of a block, and buckets
 
 LABEL = "__label__"
 
@@ -25,6 +31,11 @@ class FastTextModel:
         self.labels: tuple[str, ...] = ()
         if "sup" in str(self._model.getArgs().model):
             self.labels = tuple(label.removeprefix(LABEL) for label in self._model.getLabels("strict")[0])
+
+    @property
+    def words(self) -> set[str]:
+        """The words that it knows; the end of a line is one to fastText."""
+        return set(self._model.getVocab("strict")[0])
 
     def classify(self, texts: Sequence[str]) -> tuple[list[str | None], np.ndarray]:
         """The likeliest label of each text (None if it knows no word), and its probability. ValueError without labels."""
@@ -56,6 +67,31 @@ class FastTextModel:
                 self._model.getSentenceVector(vector, text + "\n")
                 out[row] = np.array(vector)
         return out
+
+
+def train(kind: Literal["supervised", "unsupervised"], texts: Path, output: Path, **options: Any) -> None:
+    """Train a fastText model on a file, in one thread: the same file gives the same model. RuntimeError says why it cannot be.
+
+    In one thread, fastText 0.9.3 sets a tenth of its input matrix to random numbers and leaves the rest as memory happens to
+    be: NaNs, where something freed held some. Memory fresh from the system is zero, so it is trained in a process of its own
+    whose allocator takes every large block from there. Word pairs or subwords must be on, so that the matrix is large.
+    """
+    assert options.get("wordNgrams", 1) > 1 or options.get("maxn", 0) > 0, "without buckets the matrix is small"
+    options["bucket"] = max(options.get("bucket", 0), _LARGE)
+    told = json.dumps({"kind": kind, "texts": str(texts), "output": str(output), "options": options})
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(_LARGE), "MALLOC_PERTURB_": "0"}
+    done = subprocess.run([sys.executable, "-P", "-c", _TRAIN, told], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+
+
+_TRAIN = """
+import json, sys
+import fasttext
+told = json.loads(sys.argv[1])
+call = getattr(fasttext, "train_" + told["kind"])
+call(told["texts"], thread=1, verbose=0, **told["options"]).save_model(told["output"])
+"""
 
 
 def one_line(text: str) -> str:

@@ -9,12 +9,16 @@ from pipeline.stage import Stage
 
 
 def label_stages(task: LabelParams) -> list[Stage]:
-    """vote, fit-labels, label, and with a distilled model distill and classify."""
-    stages: list[Stage] = [Vote(task)]
-    if task.embeddings is None:
-        stages += [FitLabels(task), Label(task)]
+    """vote (unless scores are weighed), fit-labels, label, and with a distilled model distill and classify."""
+    stages: list[Stage] = []
+    if task.scores:
+        from labelers.stages_weaver import FitWeaver, LabelWeaver
+
+        stages += [FitWeaver(task), LabelWeaver(task)]
+    elif task.embeddings is None:
+        stages += [Vote(task), FitLabels(task), Label(task)]
     else:
         from labelers.stages_liger import FitLiger, LabelLiger
 
-        stages += [FitLiger(task), LabelLiger(task)]
+        stages += [Vote(task), FitLiger(task), LabelLiger(task)]
     return [*stages, Distill(task), Classify(task)] if task.distill else stages

@@ -179,11 +179,9 @@ class Liger(LabelModel):
             return votes.copy()
         voters = self._voters(len(points))
         out = votes.copy()
-        for first in range(0, len(votes), _BLOCK):
-            block = out[first : first + _BLOCK]
-            for i, rows, similarity, vote in voters.nearest(points[first : first + _BLOCK], block < 0):
-                near = similarity > self.radius_[i]
-                block[rows[near], i] = vote[near]
+        similarity, vote = voters.nearest(points, votes < 0)
+        near = similarity > self.radius_
+        out[near] = vote[near]
         return out
 
     def _radii(self, votes: np.ndarray, points: np.ndarray, plain: LabelModel, dev: Any) -> np.ndarray:
@@ -209,14 +207,16 @@ class Liger(LabelModel):
             belief = plain.predict_proba(judged)
         radius = np.full(m, np.inf)
         mean = belief.mean(axis=0)
-        for i, rows, similarity, vote in self._voters(len(points)).nearest(seen, judged < 0):
-            usable = vote >= 0
-            if not usable.any():
+        nearest, votes_there = self._voters(len(points)).nearest(seen, judged < 0)
+        for i in range(m):
+            usable = np.flatnonzero(votes_there[:, i] >= 0)
+            if not len(usable):
                 continue
-            said = belief[rows[usable], vote[usable]]
-            chance = float(mean[vote[usable]].mean())
+            vote, similarity = votes_there[usable, i], nearest[usable, i]
+            said = belief[usable, vote]
+            chance = float(mean[vote].mean())
             reliable = plain.accuracies_[i] if np.isfinite(plain.accuracies_[i]) else 0.7
-            radius[i] = _least_similarity(similarity[usable], said, chance, max(float(reliable), chance))
+            radius[i] = _least_similarity(similarity, said, chance, max(float(reliable), chance))
         return radius
 
     def _fit_parts(self, votes: np.ndarray, points: np.ndarray) -> None:

@@ -122,8 +122,13 @@ class LabelModel(ABC):
         if classes is not None and len(classes) != self.k:
             raise ValueError(f"{len(classes)} classes are named, and the model is for k = {self.k}")
         checked = check_votes(votes, self.k, functions)
-        statistics = VoteStatistics.measure(checked, functions, classes or default_names("", self.k))
-        return statistics, Patterns.of(checked, self.k) if self.uses_rows else None
+        classes = classes or default_names("", self.k)
+        if not self.uses_rows:
+            return VoteStatistics.measure(checked, functions, classes), None
+        rows = Patterns.of(checked, self.k)
+        if len(rows.rows) > checked.shape[0] // 4 or not checked.shape[1]:
+            return VoteStatistics.measure(checked, functions, classes), rows
+        return VoteStatistics.of_patterns(rows, functions or default_names("f", checked.shape[1]), classes), rows
 
     def _fit_checked(self, statistics: VoteStatistics, rows: Patterns | None, balance: np.ndarray | None) -> None:
         if not statistics.documents:

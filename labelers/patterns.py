@@ -11,6 +11,7 @@ import numpy as np
 from labelers.votes import Votes, dense_blocks
 
 _HASH_SEED = 0x6D656E61
+_COUNTED = 1 << 20  # possible rows up to which they are counted by number, without sorting
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,15 @@ class Patterns:
     @classmethod
     def of(cls, votes: Votes, k: int) -> Patterns:
         """The patterns of checked votes (n, m), in an order that does not depend on that of the documents."""
-        found = [_distinct(block, None) for _, block in dense_blocks(votes)]
+        found = [_distinct(block, None, k) for _, block in dense_blocks(votes)]
         if not found:
             return cls(np.empty((0, votes.shape[1]), np.int8), np.empty(0), k)
         rows, counts = (np.concatenate([f[i] for f in found]) for i in (0, 1))
-        return cls(*(_distinct(rows, counts) if len(found) > 1 else found[0]), k)
+        return cls(*(_distinct(rows, counts, k) if len(found) > 1 else found[0]), k)
 
     def __add__(self, other: Patterns) -> Patterns:
         rows, counts = (np.concatenate([getattr(p, name) for p in (self, other)]) for name in ("rows", "counts"))
-        return Patterns(*_distinct(rows, counts), self.k)
+        return Patterns(*_distinct(rows, counts, self.k), self.k)
 
     @cached_property
     def hits(self) -> Any:
@@ -46,13 +47,28 @@ class Patterns:
         return csr_array((np.ones(len(at)), at, ends), shape=(n, m * self.k))
 
 
-def _distinct(rows: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct rows and the sums of their counts (1 each by default). Rows are told apart by a 64-bit linear hash of their
-    votes, and by the votes themselves if two different rows ever share one."""
-    multipliers = np.random.default_rng(_HASH_SEED).integers(1, 1 << 63, rows.shape[1], dtype=np.uint64)
+def _distinct(rows: np.ndarray, counts: np.ndarray | None, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows and the sums of their counts (1 each by default).
+
+    Few possible rows are numbered and counted. Else rows are told apart by a 64-bit linear hash of their votes, and by the
+    votes themselves if two different rows ever share one.
+    """
+    m = rows.shape[1]
+    columns = np.ascontiguousarray(rows.T)
+    possible = (k + 1) ** m
+    if possible <= _COUNTED:
+        numbers = np.zeros(len(rows), np.uint32)
+        for column in columns:
+            numbers *= np.uint32(k + 1)
+            numbers += (column + np.int8(1)).view(np.uint8)
+        sums = np.bincount(numbers, counts, possible)
+        there = np.flatnonzero(sums)
+        digits = there[:, None] // (k + 1) ** np.arange(m - 1, -1, -1) % (k + 1)
+        return (digits - 1).astype(np.int8), sums[there].astype(np.float64)
+    multipliers = np.random.default_rng(_HASH_SEED).integers(1, 1 << 63, m, dtype=np.uint64)
     codes = np.zeros(len(rows), np.uint64)
-    for column, multiplier in zip(rows.T, multipliers, strict=True):
-        codes += (column + np.int8(1)).astype(np.uint64) * multiplier
+    for column, multiplier in zip(columns, multipliers, strict=True):
+        codes += (np.arange(k + 1, dtype=np.uint64) * multiplier)[column + np.int8(1)]
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     found = rows[first]
     if not (found[inverse] == rows).all():

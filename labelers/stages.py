@@ -24,6 +24,8 @@ from pipeline.tables import labels_schema
 MOST_CLASSES = 127  # votes are int8
 LIGER = "liger"
 """The label model that needs embeddings beside votes."""
+WEAVER = "weaver"
+"""The one that weighs scores instead of votes."""
 
 P = TypeVar("P", bound="TaskParams")
 TaskName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -48,8 +50,11 @@ class VoteParams(TaskParams):
     """Labelling functions and the tables that they see."""
 
     functions: tuple[AnyFunctionParams, ...] = Field(
-        min_length=1,
+        (),
         description="Labelling functions: rules, words and patterns, scores, spans, classifiers, judges, Python files.",
+    )
+    scores: tuple[str, ...] = Field(
+        (), description="Columns of continuous scores, for the label model `weaver`, instead of functions."
     )
     tables: tuple[str, ...] = Field(
         ("documents", "signals"), min_length=1, description="Aligned tables whose columns the functions see."
@@ -57,6 +62,8 @@ class VoteParams(TaskParams):
 
     @model_validator(mode="after")
     def _votes_are_classes(self) -> VoteParams:
+        if bool(self.functions) == bool(self.scores):
+            raise ValueError(f"task {self.task}: give functions that vote, or scores for the label model weaver")
         index = {name: i for i, name in enumerate(self.classes)}
         for function in self.functions:
             if not isinstance(function, PythonParams):
@@ -79,7 +86,8 @@ class FitParams(ExtendParams):
     model: str = Field(
         "auto",
         description="Label model: `auto` (looks at the votes and chooses), `majority`, `dawid-skene`, `flyingsquid`, "
-        "`matrix-completion`, or `liger` (extends votes to near documents, by `embeddings`).",
+        "`matrix-completion`, `liger` (extends votes to near documents, by `embeddings`), or `weaver` (weighs "
+        "continuous `scores`).",
     )
     options: dict[str, Any] = Field({}, description="Further parameters of the label model, such as `seed`.")
     class_balance: dict[str, float] | None = Field(
@@ -115,11 +123,15 @@ class FitParams(ExtendParams):
         """The label model, not fitted yet."""
         return self._class()(k=len(self.classes), **self.options)
 
-    def _class(self) -> type[LabelModel]:
+    def _class(self) -> type[Any]:
         if self.model == LIGER:
             from labelers.liger import Liger
 
             return Liger
+        if self.model == WEAVER:
+            from labelers.weaver import Weaver
+
+            return Weaver
         return model_class(self.model)
 
 
@@ -156,6 +168,14 @@ class PredictParams(ExtendParams):
 
 class LabelParams(VoteParams, FitParams, PredictParams):
     """A labelling task: functions vote, a label model weighs the votes, a classifier may learn from the outcome."""
+
+    @model_validator(mode="after")
+    def _scores_are_woven(self) -> LabelParams:
+        if (self.model == WEAVER) != bool(self.scores):
+            raise ValueError(f"task {self.task}: the label model weaver and scores go together: give both, or neither")
+        if self.scores and len(self.classes) != 2:
+            raise ValueError(f"task {self.task}: weaver knows two classes, the second one where scores are high")
+        return self
 
 
 @dataclass

@@ -62,6 +62,9 @@ class FitLiger(FitLabels):
         )  # fmt: skip
         dev = predict(model, known.dev_votes, embedding_matrix(dev_points))[0] if len(known.dev_gold) else None
         fitted = judge(model, known, dev)
+        if model.base == "auto" and model.notes_:  # what it chose to weigh the votes by, and why
+            fitted.metrics["reason"] = f"Liger on {model.notes_[0]}"
+            fitted.metrics["warnings"] = [w for w in fitted.metrics["warnings"] if w != model.notes_[0]]
         radii = zip(model.functions, np.asarray(model.radius_, float).tolist(), strict=True)
         fitted.metrics["radius"] = {name: radius if np.isfinite(radius) else None for name, radius in radii}
         return GlobalResult({"analysis.parquet": fitted.analysis, "model.json": save_model(model)}, fitted.metrics)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pyarrow as pa
 
+from labelers.patterns import Patterns
 from labelers.votes import Votes, check_k, check_votes, dense_blocks
 
 SCHEMA = pa.schema(
@@ -22,6 +23,7 @@ SCHEMA = pa.schema(
 )
 """One count a row. Function and vote columns are null where a statistic has none."""
 
+_ROWS = 1 << 14
 _MOST_PAIRS = 16_000  # function-class pairs: 2 GB of counts
 
 
@@ -67,13 +69,39 @@ class VoteStatistics:
         return total
 
     @classmethod
+    def of_patterns(cls, patterns: Patterns, functions: Sequence[str], classes: Sequence[str]) -> VoteStatistics:
+        """The statistics of documents of which only the distinct rows and their counts are left."""
+        total = cls.empty(functions, classes)
+        m, k, rows, counts = len(functions), len(classes), patterns.rows, patterns.counts
+        for first in range(0, len(rows), _ROWS):
+            piece, weight = rows[first : first + _ROWS], counts[first : first + _ROWS]
+            hot = (piece[:, :, None] == np.arange(k, dtype=np.int8)).reshape(len(piece), m * k).astype(np.float64)
+            total.pairs += np.rint(hot.T @ (hot * weight[:, None])).astype(np.int64)  # integers below 2**53
+            tally = hot.reshape(len(piece), m, k).sum(axis=1)
+            cast, top = tally.sum(axis=1), tally.max(axis=1)
+            single = (cast > 0) & ((tally == top[:, None]).sum(axis=1) == 1)
+            overlap, conflict = cast > 1, (tally > 0).sum(axis=1) > 1
+            voted = (piece >= 0).astype(np.float64)
+            total.overlaps += np.rint((weight * overlap) @ voted).astype(np.int64)
+            total.conflicts += np.rint((weight * conflict) @ voted).astype(np.int64)
+            total.outcomes += np.bincount(tally.argmax(axis=1)[single], weight[single], k).astype(np.int64)
+            for name, which in (
+                ("documents", cast >= 0),
+                ("labelled", cast > 0),
+                ("overlapping", overlap),
+                ("conflicting", conflict),
+            ):
+                setattr(total, name, getattr(total, name) + int(weight @ which))
+        return total
+
+    @classmethod
     def empty(cls, functions: Sequence[str], classes: Sequence[str]) -> VoteStatistics:
         """The statistics of no documents. ValueError where the pair counts would not fit in memory."""
         m, k = len(functions), len(classes)
         if m * k > _MOST_PAIRS:
             raise ValueError(
                 f"{m:,} functions of {k} classes need {(m * k) ** 2 * 8 / 1e9:,.0f} GB of pair counts (at most "
-                f"{_MOST_PAIRS**2 * 8 / 1e9:,.0f}): drop functions, or weigh votes by a weighted majority vote"
+                f"{_MOST_PAIRS**2 * 8 / 1e9:,.0f}): drop functions, or split the task"
             )
         none = np.zeros(m, np.int64)
         pairs, outcomes = np.zeros((m * k, m * k), np.int64), np.zeros(k, np.int64)

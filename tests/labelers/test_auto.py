@@ -10,6 +10,7 @@ from labelers.auto import AutoLabelModel
 from labelers.flyingsquid import FlyingSquid
 from labelers.majority import MajorityVote
 from labelers.matrix_completion import MatrixCompletion
+from labelers.statistics import VoteStatistics
 from labelers.synthetic import FAMILIES, generate
 
 HELD_OUT = range(500, 502)
@@ -86,3 +87,20 @@ def test_identical_functions_amount_to_one() -> None:
     model = AutoLabelModel().fit(np.repeat(column, 4, axis=1))
     labels = model.predict(np.repeat(column, 4, axis=1))
     assert (labels == column[:, 0])[column[:, 0] >= 0].all() and model.predict_proba(np.repeat(column, 4, axis=1)).max() < 0.99
+
+
+@pytest.mark.parametrize("family", ["asymmetric", "copies", "nuisance"])
+def test_statistics_alone_are_nearly_as_good_as_votes(family: str) -> None:
+    data = generate(family, 40, n=3000)
+    votes = AutoLabelModel().fit(data.votes).predict_proba(data.votes)
+    alone = AutoLabelModel().fit(VoteStatistics.measure(data.votes)).predict_proba(data.votes)
+    assert credit(alone, data.gold) > credit(votes, data.gold) - 0.03
+
+
+def test_functions_that_all_vote_for_one_class_tell_it_from_the_other() -> None:
+    rng = np.random.default_rng(0)
+    gold = (rng.random(4000) < 0.3).astype(int)
+    fires = rng.uniform(0.1, 0.5, 10)
+    votes = np.where(rng.random((4000, 10)) < fires * np.where(gold == 1, 1, 0.2)[:, None], 1, -1)
+    model = AutoLabelModel().fit(votes)
+    assert credit(model.predict_proba(votes), gold) > 0.8

@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
-from labelers.fasttext_model import FastTextModel
+from labelers.fasttext_model import FastTextModel, train
 from labelers.functions import apply, labeling_function
 from labelers.functions_classifier import Classifier, ClassifierParams
 from labelers.functions_yaml import function_files, load_functions
@@ -24,20 +25,27 @@ number = 3
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fastText classifier of two topics."""
-    import fasttext
-
     folder = tmp_path_factory.mktemp("fasttext")
     lines = ["__label__science quarks leptons atoms", "__label__advert cheap pills buy now"] * 50
     (folder / "train.txt").write_text("\n".join(lines))
-    fasttext.train_supervised(str(folder / "train.txt"), dim=8, epoch=20, lr=0.5, thread=1, verbose=0).save_model(
-        str(folder / "topic.bin")
-    )
+    train("supervised", folder / "train.txt", folder / "topic.bin", dim=8, epoch=20, lr=0.5, wordNgrams=2)
     return folder / "topic.bin"
 
 
 def votes(params: ClassifierParams, frame: pl.DataFrame = FRAME) -> list[int]:
     files = {key: Path(path) for key, path in function_files([params]).items()}
     return apply(load_functions([params], files), CLASSES, frame)["f"].to_pylist()
+
+
+def test_training_does_not_depend_on_what_memory_held_before(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("__label__science quarks leptons atoms\n__label__advert cheap pills buy now\n" * 50)
+    found = set()
+    for _ in range(4):
+        freed = [np.full(size, np.nan) for size in (10_000, 50_000, 100_000, 800_000)]
+        del freed
+        train("supervised", tmp_path / "train.txt", tmp_path / "m.bin", dim=16, epoch=5, wordNgrams=2, bucket=100_000)
+        found.add(FastTextModel(tmp_path / "m.bin").classify(["quarks pills"])[1][0])
+    assert len(found) == 1
 
 
 def test_a_fasttext_model_votes_where_it_is_sure_enough(model: Path) -> None:

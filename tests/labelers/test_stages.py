@@ -136,7 +136,9 @@ def test_votes_of_other_functions_need_a_new_fit(tmp_path: Path) -> None:
         ({"classes": ["good", "good"]}, "named twice"),
         ({"classes": ["yes", "no"]}, "votes 'good', which is no class of this task; the classes are: yes, no"),
         ({"model": "flying"}, "no label model flying"),
-        ({"functions": []}, "at least 1"),
+        ({"functions": []}, "give functions that vote, or scores"),
+        ({"functions": [], "scores": ["words"]}, "weaver and scores go together"),
+        ({"model": "liger"}, "liger and embeddings go together"),
         ({"functions": [{"python": "x.py", "vote": "good"}]}, "Extra inputs"),
         ({"functions": ["x.py"]}, "dictionary"),
         ({"task": "a/b"}, "pattern"),
@@ -326,3 +328,27 @@ def test_a_wrong_dev_set_is_told(content: list[dict], told: str, tmp_path: Path)
     path.write_text("\n".join(map(json.dumps, content)))
     with pytest.raises(ValueError, match=f"dev.jsonl: .*{told}"):
         DevSet.read(path, ["bad", "good"])
+
+
+def test_weaver_weighs_scores_of_different_scales(tmp_path: Path) -> None:
+    n, rng = 1500, np.random.default_rng(0)
+    gold = (rng.random(n) < 0.4).astype(int)
+    scores = {
+        "a": gold + rng.normal(0, 0.7, n), "b": np.exp(2 * gold + rng.normal(0, 1.2, n)),
+        "c": 100 * gold + rng.normal(0, 120, n),
+        "noise": rng.random(n),
+    }  # fmt: skip
+    missing = rng.random(n) < 0.1
+    ids = pa.array([f"d/{i}" for i in range(n)], pa.string())
+    signals = pa.table({"id": ids, **{k: pa.array(v, mask=missing if k == "a" else None) for k, v in scores.items()}})
+    tables = {"documents": pa.table({"id": ids, "raw_content": pa.array(["x"] * n, pa.large_string())}), "signals": signals}
+    dev = pa.table({"id": ids[:100], "label": [("bad", "good")[g] for g in gold[:100].tolist()]})
+    pq.write_table(dev, tmp_path / "dev.parquet")
+    params = task(functions=[], scores=["a", "b", "c", "noise"], model="weaver", dev=str(tmp_path / "dev.parquet"))
+    labels = build(params, tmp_path, tables)["labels/quality"]
+    assert accuracy(labels, gold) > 0.82 and labels["votes"].to_pylist()[:50] == [3 + (not m) for m in missing[:50].tolist()]
+    told = json.loads((tmp_path / "metrics.json").read_text())["fit-labels/quality"]
+    assert told["dev"]["documents"] == 100 and told["class_balance"]["good"] == pytest.approx(0.4, abs=0.1)
+    assert any("noise" in w for w in told["warnings"])
+    with pytest.raises(ValueError, match="there is no column d"):
+        build(task(functions=[], scores=["d"], model="weaver"), tmp_path, tables)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from labelers.patterns import Patterns
 from labelers.statistics import VoteStatistics
 from labelers.votes import to_sparse
 
@@ -97,3 +98,11 @@ def test_what_cannot_be_merged_is_told() -> None:
 def test_pair_counts_that_would_fill_the_memory_are_refused() -> None:
     with pytest.raises(ValueError, match=r"1,200 functions of 56 classes need 36 GB of pair counts"):
         VoteStatistics.measure(np.full((1, 1200), -1, np.int8), k=56)
+
+
+@settings(deadline=None, max_examples=60)
+@given(matrices)
+def test_distinct_rows_and_their_counts_have_the_same_statistics(votes: np.ndarray) -> None:
+    patterns = Patterns.of(votes, 3)
+    assert patterns.counts.sum() == len(votes) and len(np.unique(patterns.rows, axis=0)) == len(patterns.rows)
+    assert VoteStatistics.of_patterns(patterns, FUNCTIONS, CLASSES).to_table().equals(measure(votes).to_table())

@@ -74,7 +74,7 @@ def test_a_task_is_taken_out_of_a_recipe(documents: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("classes: [bad, good]", "functions: Field required"),
+        ("classes: [bad, good]", "give functions that vote, or scores"),
         (
             "classes: [bad, good]\nfunctions: [{name: f, where: 'x >', vote: bad}]",
             "functions.0.rule: labelling function f: unable to parse",
@@ -99,3 +99,14 @@ def test_a_function_named_like_a_column_of_the_labels_is_refused(documents: Path
     failed = run(documents, "-f", tmp_path / "functions.yaml", "-o", tmp_path / "labels.parquet")
     assert "cannot be called votes" in str(failed.exception)
     assert not (tmp_path / "labels.parquet").exists()
+
+
+def test_scores_are_weighed_without_thresholds(tmp_path: Path) -> None:
+    scores = {c: [i + (7 * i + j) % 20 for i in range(60)] for j, c in enumerate("abc")}
+    pl.DataFrame({"id": [str(i) for i in range(60)], **scores}).write_parquet(tmp_path / "d.parquet")
+    (tmp_path / "f.yaml").write_text("classes: [low, high]\nmodel: weaver\nscores: [a, b, c]\n")
+    done = run(tmp_path / "d.parquet", "-f", tmp_path / "f.yaml", "-o", tmp_path / "l.parquet")
+    assert "correlated with high by +" in done.output and "labels by weaver: low " in done.output, (done.output, done.exception)
+    labels = pl.read_parquet(tmp_path / "l.parquet")
+    assert labels["label"][0] == "low" and labels["label"][-1] == "high"
+    assert json.loads(run(tmp_path / "d.parquet", "-f", tmp_path / "f.yaml", "--json").output)["model"] == "weaver"

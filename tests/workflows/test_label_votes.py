@@ -114,7 +114,7 @@ def test_a_task_that_is_distilled_ends_in_the_classifiers_labels(tmp_path: Path)
     pl.DataFrame({"id": [str(i) for i in range(120)], "text": texts}).write_parquet(tmp_path / "documents.parquet")
     (tmp_path / "f.yaml").write_text(FUNCTIONS + "distill: {options: {epochs: 20}}\n")
     output = told(tmp_path / "documents.parquet", "-f", tmp_path / "f.yaml", "-o", tmp_path / "labels.parquet")
-    assert "labels by a fasttext classifier distilled from" in output and "none 0" in output
+    assert "labels by the fasttext classifier distilled from" in output and "none 0" in output
     labels = pl.read_parquet(tmp_path / "labels.parquet")
     assert labels["label"].null_count() == 0 < (labels["votes"] == 0).sum()
     about = json.loads(told(tmp_path / "documents.parquet", "-f", tmp_path / "f.yaml", "--json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.workflows.small_crawl import write_crawl, write_recipe
 from workflows.cli import menagerie
 from workflows.report.diff import side_by_side
 from workflows.report.gather import CorpusFacts
+from workflows.report.labels import shares_of, summary
 
 SECTIONS = ("way", "where", "signals", "duplicates", "labels", "mixture", "training", "documents")
 
@@ -105,6 +107,22 @@ def test_dropped_documents_are_shown_with_every_reason(built: Path) -> None:
     assert kept and all(s.reason is None for s in kept)
     reasons = set(facts.frame.collect()["reason"].drop_nulls())
     assert reasons <= {s.reason for s in dropped}
+
+
+def test_labelling_tasks_are_told_with_what_decided_some_labels(built: Path) -> None:
+    facts = CorpusFacts(Corpus(str(built / "corpus")))
+    (task,) = facts.labels()
+    documents = facts.frame.collect()
+    assert sum(task.confidence) == task.counted["documents"].sum() == documents.height
+    assert task.whys and sum(task.fit["class_balance"].values()) == pytest.approx(1)
+    for why in task.whys:
+        told = why.explanation
+        assert told.prior + sum(share for *_, share in told.shares) == pytest.approx(told.log_odds)
+        assert {name for name, *_ in told.shares} == set(task.analysis["function"])
+        assert shares_of(told)[0][3] in (1.0, -1.0)
+    page = (built / "report.html").read_text(encoding="utf-8")
+    assert "Why this label" in page and f'id="figure-functions-{task.task}"' in page
+    assert all(line in html.unescape(page) for line in summary(task))
 
 
 def test_words_that_differ_are_marked_and_markup_in_texts_is_harmless() -> None:

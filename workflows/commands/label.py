@@ -96,6 +96,10 @@ def run(documents: Path, config: Path, task: str | None, output: Path | None, as
     from workflows.plain_files import check_outputs
 
     check_outputs([documents, config], output)
+    task_params = read_task(config, task)
+    if task_params.scores:
+        _run_weaver(documents, task_params, output, as_json)
+        return
     params, votes, faults = votes_on(documents, config, task)
     dev = DevSet.read(Path(params.dev), params.classes) if params.dev else None
     summary = VoteSummary.measure(votes, params.classes, dev)
@@ -105,7 +109,7 @@ def run(documents: Path, config: Path, task: str | None, output: Path | None, as
     by, card = str(fitted.metrics["model"]), None
     if params.distill is not None:
         labels, card = _distilled(documents, labels, params, dev)
-        by = f"a {params.distill.kind} classifier distilled from {by}"
+        by = f"the {params.distill.kind} classifier distilled from {by}"
     counts = count_labels(labels, params.classes)
     shares = label_shares(summary.statistics)
     if output is not None:
@@ -154,15 +158,51 @@ def votes_on(documents: Path, config: Path, task: str | None) -> tuple[LabelPara
     """The task of a YAML file, and its functions' votes on a file of documents."""
     from labelers.functions import apply
     from labelers.functions_yaml import function_files, load_functions
-    from labelers.stages import LabelParams
     from pipeline.frames import read_plain
-    from workflows.section import load_section
 
-    params = load_section(config, "label", LabelParams, {"task": "label"}, task)
+    params = read_task(config, task)
+    if params.scores or params.embeddings:
+        raise ValueError(f"{config}: the task {params.task} has scores or embeddings, and no votes of functions alone")
     files = {key: Path(path) for key, path in function_files(params.functions).items()}
     functions = load_functions(params.functions, files)
     faults: Faults = {}
     return params, apply(functions, params.classes, read_plain(documents), faults), faults
+
+
+def read_task(config: Path, task: str | None) -> LabelParams:
+    """The task of a YAML file."""
+    from labelers.stages import LabelParams
+    from workflows.section import load_section
+
+    return load_section(config, "label", LabelParams, {"task": "label"}, task)
+
+
+def _run_weaver(documents: Path, params: LabelParams, output: Path | None, as_json: bool) -> None:
+    """The same for a task of continuous scores."""
+    from labelers.dev import DevSet
+    from labelers.stages import count_labels
+    from labelers.stages_weaver import fit_weaver, score_labels, summarise
+    from pipeline.frames import read_plain
+    from workflows.plain_files import Sink
+
+    frame = read_plain(documents)
+    dev = DevSet.read(Path(params.dev), params.classes) if params.dev else None
+    model, metrics = fit_weaver(summarise(frame, params, dev), params)
+    labels = score_labels(model, frame, params)
+    counts = count_labels(labels, params.classes)
+    if output is not None:
+        with Sink(output) as sink:
+            sink.write(labels)
+    if as_json:
+        click.echo(json.dumps({**metrics, "labels": counts}))
+        return
+    from rich.console import Console
+
+    console = Console()
+    for name, correlation in metrics["correlations"].items():
+        console.print(f" {name:40} correlated with {params.classes[1]} by {correlation:+.2f}", highlight=False)
+    tell_fitted(console, metrics, metrics["warnings"])
+    console.print("labels by weaver: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
 
 
 def tell_fitted(console: Console, metrics: Mapping[str, Any], warnings: Sequence[str]) -> None:
@@ -170,9 +210,8 @@ def tell_fitted(console: Console, metrics: Mapping[str, Any], warnings: Sequence
     if metrics.get("reason"):
         console.print(metrics["reason"], highlight=False, soft_wrap=True)
     balance = ", ".join(f"{name} {share:.1%}" for name, share in metrics["class_balance"].items())
-    console.print(
-        f"class balance: {balance}; effective functions: {metrics['effective_functions']:.1f}", highlight=False, soft_wrap=True
-    )
+    effective = f"; effective functions: {metrics['effective_functions']:.1f}" if "effective_functions" in metrics else ""
+    console.print(f"class balance: {balance}{effective}", highlight=False, soft_wrap=True)
     if dev := metrics.get("dev"):
         scores = ", ".join(f"{name.replace('_', ' ')} {dev[name]:.3f}" for name in dev if name != "documents")
         console.print(f"on the dev set ({dev['documents']:,} documents): {scores}", highlight=False)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from labelers.analysis import Explanation, explain
 from labelers.models import load_model
+from labelers.stages import LIGER, WEAVER
 from pipeline.corpus import Corpus
 from pipeline.receipt import Receipt
 from workflows.report.charts import EVERYTHING, INK, LOST, SELECTED, layout
@@ -52,24 +53,18 @@ def gather(
     corpus: Corpus, tasks: Sequence[str], receipts: Mapping[str, Sequence[Receipt]], partitions: Sequence[str]
 ) -> list[LabelFacts]:
     """Every task whose label model is fitted. tasks: those with a complete table `labels/<task>`."""
-    return [
-        _task(corpus, t, receipts, partitions)
-        for t in tasks
-        if corpus.storage.exists(f"global/fit-labels/{t}/analysis.parquet")
-    ]
+    return [_task(corpus, t, receipts, partitions) for t in tasks if receipts.get(f"fit-labels/{t}/groups")]
 
 
 def _task(corpus: Corpus, task: str, receipts: Mapping[str, Sequence[Receipt]], partitions: Sequence[str]) -> LabelFacts:
-    with corpus.storage.open(f"global/fit-labels/{task}/analysis.parquet") as source:
-        analysis = pl.from_arrow(pq.read_table(source))
-    assert isinstance(analysis, pl.DataFrame)
+    fit = receipts[f"fit-labels/{task}/groups"][0].metrics
+    analysis = _analysis(corpus, task, fit)
     labels = corpus.scan(f"labels/{task}", partitions=partitions)
     shares = [c for c in labels.collect_schema().names() if c.startswith("p_")]
     counted = labels.group_by("label").agg(pl.len().alias("documents"), *(pl.col(s).mean().alias(f"mean {s}") for s in shares))
     low = 1 / len(shares)
     bins = ((pl.max_horizontal(shares) - low) / (1 - low) * BINS).floor().clip(0, BINS - 1).cast(pl.Int32)
     spread = dict(labels.select(bins.alias("bin")).group_by("bin").agg(pl.len()).collect().iter_rows())
-    fit = receipts.get(f"fit-labels/{task}/groups", ())
     distilled = receipts.get(f"distill/{task}/groups", ())
     return LabelFacts(
         task,
@@ -77,17 +72,27 @@ def _task(corpus: Corpus, task: str, receipts: Mapping[str, Sequence[Receipt]], 
         counted.collect().sort("documents", descending=True),
         (low, 1.0),
         [spread.get(i, 0) for i in range(BINS)],
-        fit[0].metrics if fit else {},
+        fit,
         distilled[0].metrics if distilled else None,
-        _whys(corpus, task, partitions),
+        _whys(corpus, task, fit, partitions),
     )
 
 
-def _whys(corpus: Corpus, task: str, partitions: Sequence[str]) -> list[Why]:
+def _analysis(corpus: Corpus, task: str, fit: Mapping[str, Any]) -> pl.DataFrame:
+    """The table of functions; of a task of scores, how much each has to do with the class."""
+    if "correlations" in fit:
+        return pl.DataFrame({"score": list(fit["correlations"]), "correlation_with_class": list(fit["correlations"].values())})
+    with corpus.storage.open(f"global/fit-labels/{task}/analysis.parquet") as source:
+        analysis = pl.from_arrow(pq.read_table(source))
+    assert isinstance(analysis, pl.DataFrame)
+    return analysis
+
+
+def _whys(corpus: Corpus, task: str, fit: Mapping[str, Any], partitions: Sequence[str]) -> list[Why]:
     """The surest document of each class and the most doubtful one, with what decided their labels by the label model."""
     path = f"global/fit-labels/{task}/model.json"
-    if not corpus.storage.exists(path):
-        return []
+    if fit["model"] in (LIGER, WEAVER):
+        return []  # what decides there are the votes of near documents too, or no votes at all
     model = load_model(corpus.storage.read(path), path)
     # The label model's own labels, which a distilled model's may replace.
     weak = f"weak/{task}" if corpus.partitions(f"weak/{task}") == list(partitions) else f"labels/{task}"
@@ -97,19 +102,22 @@ def _whys(corpus: Corpus, task: str, partitions: Sequence[str]) -> list[Why]:
     chosen = [ranked.sort([s, _RANK], descending=[True, False]).head(1) for s in shares[:3]]
     chosen.append(ranked.sort([pl.max_horizontal(shares), pl.col(_RANK)]).head(1))
     ids = pl.concat([c.select("id") for c in chosen]).collect()["id"].unique(maintain_order=True).to_list()
-    rows = corpus.scan("documents", f"votes/{task}", partitions=partitions).filter(pl.col("id").is_in(ids)).collect()
-    by_id = {row["id"]: row for row in rows.to_dicts()}
+    documents, votes_on = (  # apart, since a function may be called as a column of the documents is
+        {row["id"]: row for row in corpus.scan(t, partitions=partitions).filter(pl.col("id").is_in(ids)).collect().to_dicts()}
+        for t in ("documents", f"votes/{task}")
+    )
     found = []
     for name in ids:
-        row = by_id[name]
-        votes = np.array([row.get(f, row.get(f"{task}_{f}")) for f in model.functions], np.int8)
+        row, votes = documents[name], np.array([votes_on[name][f] for f in model.functions], np.int8)
         title = row["title"] or (row["raw_content"] or "").strip().split("\n")[0][:90]
         found.append(Why(title, row["url"] or name, explain(model, votes)))
     return found
 
 
-def functions_figure(facts: LabelFacts) -> go.Figure:
+def functions_figure(facts: LabelFacts) -> go.Figure | None:
     """Per function: coverage, the part of it in conflict, and the estimated accuracy with two standard errors."""
+    if "coverage" not in facts.analysis.columns:
+        return None
     frame = facts.analysis.reverse()
     names = frame["function"].to_list()
     figure = go.Figure()
@@ -168,9 +176,9 @@ def summary(facts: LabelFacts) -> list[str]:
         told.append(f"Label model: {fit.get('reason') or fit['model']}.")
     if balance := fit.get("class_balance"):
         shares = ", ".join(f"{name} {share:.1%}" for name, share in balance.items())
-        told.append(
-            f"Class balance: {shares}. Effective functions: {fit.get('effective_functions', 0):.1f} of {facts.analysis.height}."
-        )
+        told.append(f"Class balance: {shares}.")
+    if "effective_functions" in fit:
+        told.append(f"Effective functions: {fit['effective_functions']:.1f} of {facts.analysis.height}.")
     if "label_coverage" in fit:
         told.append(
             f"{fit['label_coverage']:.1%} of the documents have a vote, {fit['label_overlap']:.1%} two or more, "
