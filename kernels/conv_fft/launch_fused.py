@@ -23,7 +23,12 @@ PROGRAMS = 1024
 # Bytes of them that a thread may spill, into the first-level cache, where that is faster than smaller tiles.
 SPILLS: dict[tuple[str, int, int], int] = {}
 # Registers a thread may have, by (kernel, factors), where fewer than 255 put more programs on a multiprocessor.
-REGISTERS: dict[tuple[str, int, int], int] = {}
+REGISTERS: dict[tuple[str, int, int], int] = {
+    ("fused forward", 64, 32): 128,
+    ("fused backward", 64, 32): 168,
+    ("inner forward", 32, 32): 168,
+    ("inner forward", 64, 32): 168,
+}
 
 
 def options(kernel: str, p: Plan) -> dict[str, Any]:

@@ -47,6 +47,11 @@ def length_classes(length: int) -> tuple[int, ...]:
     return tuple(classes)
 
 
+@functools.lru_cache(maxsize=64)
+def _bounds(classes: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(classes[:-1], dtype=torch.int32).to(device)
+
+
 def document_rows(starts: Tensor, channels: int, longest: int) -> Rows:
     """The documents of a (batch, channels, length) tensor, by length class.
 
@@ -62,8 +67,7 @@ def document_rows(starts: Tensor, channels: int, longest: int) -> Rows:
     ends = later.flip(1).cummin(dim=1).values.flip(1)
     lengths = (ends - position).to(torch.int32)
     classes = length_classes(longest)
-    bounds = torch.tensor(classes[:-1], dtype=torch.int32).to(device, non_blocking=True)
-    key = torch.where(begins, torch.bucketize(lengths, bounds), len(classes)).flatten().to(torch.int32)
+    key = torch.where(begins, torch.bucketize(lengths, _bounds(classes, device)), len(classes)).flatten().to(torch.int32)
     key, order = torch.sort(key, stable=True)
     count = torch.searchsorted(key, torch.arange(len(classes) + 1, device=device, dtype=torch.int32)).to(torch.int32)
     first = order // length * (channels * length) + order % length

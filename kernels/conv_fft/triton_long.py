@@ -98,13 +98,18 @@ def _matrix_block(F1R, F1I, k1, n1, N1):
 def _column_scale(
     p_scale, rows, valid, i_r, NB: tl.constexpr, P: tl.constexpr, NA: tl.constexpr, M: tl.constexpr, BN: tl.constexpr
 ):
-    """Of each tile row (p, a): the scale of its columns over its data row's largest, (P NA, 1), and the largest, (P NA, 1)."""
+    """Of each place of the tile: the scale of its columns over its data row's largest, (P NA, 1 or NB); the largest, (P NA, 1)."""
     tiles: tl.constexpr = M // BN
     row = i_r + rows // NA
     every = tl.arange(0, tiles)
     there = row[:, None] < valid
-    largest = tl.max(tl.load(p_scale + row[:, None] * tiles + every[None, :], mask=there, other=1.0), axis=1, keep_dims=True)
-    mine = tl.load(p_scale + row[:, None] * tiles + ((rows % NA) * NB // BN)[:, None], mask=there, other=1.0)
+    p_row = p_scale + row[:, None] * tiles
+    largest = tl.max(tl.load(p_row + every[None, :], mask=there, other=1.0), axis=1, keep_dims=True)
+    if BN % NB == 0:
+        mine = tl.load(p_row + ((rows % NA) * NB // BN)[:, None], mask=there, other=1.0)
+    else:
+        column = (rows % NA)[:, None] * NB + tl.arange(0, NB)[None, :]
+        mine = tl.load(p_row + column // BN, mask=there, other=1.0)
     return mine / largest, largest
 
 
