@@ -105,7 +105,8 @@ def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan) -> tuple[Tensor,
     scale = k.new_empty(len(k), dtype=torch.float32)
     filter_spectrum_kernel[(len(k),)](
         k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), k.shape[1],
-        0 if reverse is None else reverse.shape[1], N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, num_warps=max(4, n1 // 16),
+        0 if reverse is None else reverse.shape[1],
+        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, num_warps=max(4, n1 // 16),
     )  # fmt: skip
     return spectrum, scale
 
@@ -115,6 +116,7 @@ def filter_gradient(sums: Tensor, p: Plan, dk: Tensor, dreverse: Tensor | None) 
     n1, n2 = p.factors
     filter_gradient_kernel[(len(dk),)](
         sums, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), len(sums), dk.shape[1],
-        0 if dreverse is None else dreverse.shape[1], N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile, TWO_SIDED=dreverse is not None,
+        0 if dreverse is None else dreverse.shape[1],
+        N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile, TWO_SIDED=dreverse is not None,
         num_warps=max(4, n1 // 16),
     )  # fmt: skip

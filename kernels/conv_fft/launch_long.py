@@ -69,8 +69,8 @@ def _inner_constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
 class Long:
     """One length class of rows, through the three passes.
 
-    In bfloat16 a causal filter takes the passes too, as a row of its own: what float16 operands leave out of its spectrum is small
-    beside the rounding of the output. Otherwise it takes the library's FFT in float32.
+    In bfloat16 a causal filter takes the passes too, as a row of its own: what float16 operands leave out of its spectrum is
+    small beside the rounding of the output. Otherwise it takes the library's FFT in float32.
     """
 
     def __init__(self, u: Tensor, k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int) -> None:

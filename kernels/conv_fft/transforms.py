@@ -32,8 +32,8 @@ INNER = (512, 1024, 2048, 4096)
 # Outer transforms that are done in two factors.
 OUTER = {256: (16, 16), 512: (32, 16), 1024: (32, 32)}
 
-# For the cost model, what these kernels reach on an H100 SXM (3.0 TB/s of copy): bytes per second, and float16 operations per second
-# of products so wide that their width does not matter.
+# For the cost model, what these kernels reach on an H100 SXM (3.0 TB/s of copy): bytes per second, and float16 operations
+# per second of products so wide that their width does not matter.
 _BANDWIDTH = 2.7e12
 _OPERATIONS = 4.0e14
 
@@ -43,8 +43,9 @@ class Plan:
     """How a convolution of rows of some length is computed.
 
     points: N, the transform's length. outer: 1 when one program holds a row, else the number of points of the outer transform,
-    which goes through memory (three passes). inner: the points that one program transforms, factors[0] x factors[1]. keep: columns
-    of the last factor that are kept (frequency-sparse filters). seconds: the cost model's estimate for one row, forward.
+    which goes through memory (three passes). inner: the points that one program transforms, factors[0] x factors[1]. keep:
+    columns of the last factor that are kept (frequency-sparse filters). seconds: the cost model's estimate for one row,
+    forward.
     """
 
     points: int
@@ -67,12 +68,12 @@ class Plan:
 def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool = False) -> Plan:
     """The cheapest factorisation for rows of `length` samples.
 
-    The model: a program costs the larger of its bytes over the bandwidth and its matrix products' operations over the tensor cores'
-    rate, which falls with the width n of the products as n / (n + 16). One program (order 2) reads and writes each sample once
-    and does 8 N1 + 16 N2 operations for it (real matrices at both ends). Three passes (order 3) move 24 bytes per sample (gated):
-    the outer ones do 4 N_outer operations beside (4 Na + 8 Nb in two factors), the inner one 16 (Na + Nb). Factors under 64 count
-    as 64: they fill a tile block-diagonally. Lengths that are no power of two take the next power of two in one program; the outer
-    transform is any multiple of 16.
+    The model: a program costs the larger of its bytes over the bandwidth and its matrix products' operations over the tensor
+    cores' rate, which falls with the width n of the products as n / (n + 16). One program (order 2) reads and writes each
+    sample once and does 8 N1 + 16 N2 operations for it (real matrices at both ends). Three passes (order 3) move 24 bytes
+    per sample (gated): the outer ones do 4 N_outer operations beside (4 Na + 8 Nb in two factors), the inner one 16 (Na +
+    Nb). Factors under 64 count as 64: they fill a tile block-diagonally. Lengths that are no power of two take the next
+    power of two in one program; the outer transform is any multiple of 16.
     A frequency-sparse filter is defined by the factors: those of the gated forward pass, then, always.
     """
     if fraction < 1:
@@ -123,14 +124,16 @@ def _quarters(count: int) -> Tensor:
 def weighted_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """F1 (real, imaginary), float16, `copies` times along the diagonal. Its inverse's real part is F1r^T z_r + F1i^T z_i."""
     parts = (m / math.sqrt(points) for m in _phases(_quarters(points), torch.arange(points), points))
-    return tuple(torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)  # type: ignore[return-value]
+    real, imaginary = (torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)
+    return real, imaginary
 
 
 @functools.lru_cache(maxsize=64)
 def plain_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The unitary DFT of `points` points (real, imaginary), float16, `copies` times along the diagonal. Symmetric."""
     parts = (m / math.sqrt(points) for m in _phases(4 * torch.arange(points), torch.arange(points), points))
-    return tuple(torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)  # type: ignore[return-value]
+    real, imaginary = (torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)
+    return real, imaginary
 
 
 @functools.lru_cache(maxsize=64)
@@ -138,7 +141,8 @@ def kept_columns(points: int, keep: int, device: torch.device) -> tuple[Tensor, 
     """F2 (points, keep) (real, imaginary), float16: all columns in order, or the `keep` of lowest frequency, from -keep/2."""
     columns = torch.arange(keep) - (keep // 2 if keep < points else 0)
     real, imaginary = _phases(4 * torch.arange(points), columns, points)
-    return tuple((m / math.sqrt(points)).to(device, torch.float16).contiguous() for m in (real, imaginary))  # type: ignore[return-value]
+    size = math.sqrt(points)
+    return (real / size).to(device, torch.float16).contiguous(), (imaginary / size).to(device, torch.float16).contiguous()
 
 
 @functools.lru_cache(maxsize=64)
@@ -150,7 +154,10 @@ def twiddles(n1: int, n2: int, weighted: bool, device: torch.device) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def exact_constants(factors: tuple[int, int], keep: int, device: torch.device) -> tuple[Tensor, ...]:
-    """F1, F2 (real, imaginary), each (2, ...) float16: its rounding and what that leaves out; T's real and imaginary part, float32."""
+    """F1, F2 (real, imaginary), each (2, ...) float16: its rounding and what that leaves out.
+
+    T's real and imaginary part, float32.
+    """
     n1, n2 = factors
     columns = torch.arange(keep) - (keep // 2 if keep < n2 else 0)
     first = [m / math.sqrt(n1) for m in _phases(_quarters(n1), torch.arange(n1), n1)]

@@ -103,10 +103,11 @@ def shipped() -> Iterator[Configuration]:
         yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, constants, max(4, n1 // 16))
         constants = constants | {"P": max(1, 64 // n1)}
         yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
+    inverse = {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}
     for outer in (16, 64, 128):
         for name, kernel, more in (
             ("outer forward", outer_fwd_kernel, {"HAS_PRE": True, "ONE_BLOCK": outer <= 64}),
-            ("outer inverse", outer_inv_kernel, {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}),
+            ("outer inverse", outer_inv_kernel, inverse),
         ):
             constants = {"M": 1024, "ALIGN": 8} | more
             launch = outer_options(name, outer)
@@ -114,7 +115,7 @@ def shipped() -> Iterator[Configuration]:
     for outer in OUTER:
         for name, kernel, more in (
             ("outer forward", outer_two_fwd_kernel, {"HAS_PRE": True}),
-            ("outer inverse", outer_two_inv_kernel, {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}),
+            ("outer inverse", outer_two_inv_kernel, inverse),
         ):
             constants = {"M": 2048, "ALIGN": 8} | more
             yield _configuration(f"{name} in two {outer}", kernel, pointers, constants, two_factor_tile(outer), 0, True)

@@ -1,7 +1,7 @@
 """The outer transform of long rows when it has many points: in two factors itself, so that it costs no more than its traffic.
 
-n1 = a NB + b, k1 = ka + NA kb, as in `kernels.conv_fft.transforms`; a tile is all n1 of BC neighbouring columns n2. The twiddles
-between the outer and the inner transform lie as (NA, M, NB) here, in the order in which this tile has them.
+n1 = a NB + b, k1 = ka + NA kb, as in `kernels.conv_fft.transforms`; a tile is all n1 of BC neighbouring columns n2. The
+twiddles between the outer and the inner transform lie as (NA, M, NB) here, in the order in which this tile has them.
 """
 
 # Triton's decorators hide from type checkers how kernels are launched.

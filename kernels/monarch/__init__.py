@@ -1,4 +1,7 @@
-"""Structured matrix products: block-diagonal, block-diagonal with a GLU, and Monarch (Dao et al. 2022; Monarch Mixer, Fu et al. 2023)."""
+"""Structured matrix products: block-diagonal, block-diagonal with a GLU, and Monarch (Dao et al.
+
+2022; Monarch Mixer, Fu et al. 2023).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def block_diagonal(x: Tensor, weight: Tensor) -> Tensor:
     Sums are float32. ValueError on anything else.
     """
     x, weight = autocast(x, weight)  # type: ignore[assignment]
-    _check("block_diagonal", x, weight=weight)
+    _check("block_diagonal", x, "weight", weight)
     return _block_product(x.reshape(-1, x.shape[-1]).contiguous(), weight, None, None).view(*x.shape[:-1], -1)
 
 
@@ -35,7 +38,7 @@ def monarch(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
     ValueError on anything else.
     """
     x, first, second = autocast(x, first, second)  # type: ignore[assignment]
-    _check("monarch", x, first=first)
+    _check("monarch", x, "first", first)
     check_tensors("monarch", x=x, second=second)
     check_same_dtype("monarch", x=x, second=second)
     check_shape("monarch", "second", second, (None, None, None), "(blocks, rows, columns)")
@@ -57,7 +60,7 @@ def block_diagonal_glu(x: Tensor, gate: Tensor, value: Tensor, *, activation: st
     stored but computed again in the backward pass. ValueError on anything else.
     """
     x, gate, value = autocast(x, gate, value)  # type: ignore[assignment]
-    _check("block_diagonal_glu", x, gate=gate)
+    _check("block_diagonal_glu", x, "gate", gate)
     check_tensors("block_diagonal_glu", x=x, value=value)
     check_same_dtype("block_diagonal_glu", x=x, value=value)
     check_shape("block_diagonal_glu", "value", value, gate.shape, "gate's shape")
@@ -66,10 +69,10 @@ def block_diagonal_glu(x: Tensor, gate: Tensor, value: Tensor, *, activation: st
     return _block_glu(x.reshape(-1, x.shape[-1]).contiguous(), gate, value, activation).view(*x.shape[:-1], -1)
 
 
-def _check(operator: str, x: Tensor, **weights: Tensor) -> None:
-    ((name, weight),) = weights.items()
-    check_tensors(operator, x=x, **weights)
-    check_same_dtype(operator, x=x, **weights)
+def _check(operator: str, x: Tensor, name: str, weight: Tensor) -> None:
+    both: dict[str, Any] = {"x": x, name: weight}
+    check_tensors(operator, **both)
+    check_same_dtype(operator, **both)
     check_shape(operator, name, weight, (None, None, None), "(blocks, rows, columns)")
     if x.ndim == 0 or x.shape[-1] != weight.shape[0] * weight.shape[2] or not weight.numel():
         raise ValueError(

@@ -89,7 +89,7 @@ def swap_axes_kernel(X, Y, rows, columns, BR: tl.constexpr, BC: tl.constexpr):
 
 @triton.jit
 def _widened(x, TYPE: tl.constexpr):
-    if INTERPRET and TYPE == tl.bfloat16:
+    if INTERPRET and tl.bfloat16 == TYPE:
         return operand(x.to(tl.float32), TYPE)
     else:
         return x

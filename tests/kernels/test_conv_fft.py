@@ -53,7 +53,7 @@ def test_values_and_gradients_are_the_references(case: Any, device: str) -> None
 
 @pytest.mark.parametrize(("length", "dtype"), [(256, HALF), (1024, HALF), (512, BRAIN), (2048, BRAIN)])
 def test_gated_gradients_where_others_are_wrong(length: int, dtype: torch.dtype, device: str) -> None:
-    """dpost without its factor at 256 and 1024 in float16, an inexact dk at 512 and 2048: each gradient has its own limit here."""
+    """dpost without its factor at 256 and 1024 in float16, an inexact dk at 512 and 2048: each gradient has its limit here."""
     report = verify(cases.case("gated", 2, 1, length, dtype=dtype), device)
     assert not report.failures
     assert {"du", "dfilter", "dpregate", "dpostgate"} <= report.errors.keys()
