@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kernels.attention import attention
 from kernels.gelu import gelu
 from kernels.linear_cross_entropy import linear_cross_entropy
 from kernels.norm import add_layer_norm, layer_norm
@@ -22,8 +23,11 @@ LAYERS, HEADS, WIDTH, VOCABULARY, LENGTH = 12, 12, 768, 50304, 1024
 
 
 class Block(nn.Module):
-    def __init__(self) -> None:
+    """own_attention: this project's kernel; otherwise torch's scaled dot product."""
+
+    def __init__(self, own_attention: bool) -> None:
         super().__init__()
+        self.own_attention = own_attention
         self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
         self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
         self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
@@ -31,7 +35,11 @@ class Block(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         batch, length, _ = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, HEADS, WIDTH // HEADS).unbind(2)
-        y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if self.own_attention:
+            y = attention(q, k, v, deterministic=True)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return y.transpose(1, 2).reshape(batch, length, WIDTH)
 
     def plain(self, x: Tensor) -> Tensor:
@@ -50,14 +58,14 @@ class Block(nn.Module):
 
 
 class GPT2(nn.Module):
-    """fused: with this project's operators. stream: dtype of the residual stream."""
+    """fused: with this project's operators. stream: dtype of the residual stream. own_attention: attention too."""
 
-    def __init__(self, fused: bool, stream: torch.dtype = torch.float32) -> None:
+    def __init__(self, fused: bool, stream: torch.dtype = torch.float32, own_attention: bool = False) -> None:
         super().__init__()
         self.fused, self.stream = fused, stream
         self.run: Callable[..., tuple[Tensor, Tensor]] = Block.fused
         self.tokens, self.positions = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(LENGTH, WIDTH)
-        self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
+        self.blocks = nn.ModuleList(Block(own_attention) for _ in range(LAYERS))
         self.norm = nn.LayerNorm(WIDTH)
         for parameter in self.parameters():
             if parameter.ndim > 1:
