@@ -16,7 +16,7 @@ from kernels.conv_fft import reference
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
 from kernels.conv_fft.launch_long import Long, outer_options, two_factor_tile
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
-from kernels.conv_fft.transforms import BACKWARD, FORWARD, OUTER, Plan, plan
+from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
 from kernels.conv_fft.triton_long import (
@@ -89,14 +89,14 @@ def shipped() -> Iterator[Configuration]:
     ) | {"FIRST": "*i64"}
     pointers |= dict.fromkeys(("WHICH", "row_length", "first_channel", "N1", "capacity", "ROWS"), "i32")
     flags = {"HAS_PRE": True, "HAS_POST": True, "FULL": True, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
-    for points in (256, 1024, 4096, 8192):
+    for points in (256, 4096, 8192):
         for name, kernel, backward in (("fused forward", fused_fwd_kernel, False), ("fused backward", fused_bwd_kernel, True)):
             p = _plan(points, 1, backward)
             allowed = SPILLS.get((name, *p.factors), 0)
             yield _configuration(f"{name} {points}", kernel, pointers, flags, options(name, p), allowed, True)
     filters = dict.fromkeys(("TAPS", "REVERSE", "DTAPS", "DREVERSE", "COS", "SIN"), "*fp32") | pointers
     filters |= dict.fromkeys(("taps", "reverse_taps", "parts"), "i32")
-    for factors in ((32, 32), (128, 64)):
+    for factors in ((128, 64),):
         n1, n2 = factors
         constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True}
         label = f"{n1} x {n2}"
@@ -104,7 +104,7 @@ def shipped() -> Iterator[Configuration]:
         constants = constants | {"P": max(1, 64 // n1)}
         yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
     inverse = {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}
-    for outer in (16, 64, 128):
+    for outer in (64, 128):
         for name, kernel, more in (
             ("outer forward", outer_fwd_kernel, {"HAS_PRE": True, "ONE_BLOCK": outer <= 64}),
             ("outer inverse", outer_inv_kernel, inverse),
@@ -112,7 +112,7 @@ def shipped() -> Iterator[Configuration]:
             constants = {"M": 1024, "ALIGN": 8} | more
             launch = outer_options(name, outer)
             yield _configuration(f"{name} {outer}", kernel, pointers, constants, launch, 0, outer >= 64)
-    for outer in OUTER:
+    for outer in (256, 1024):
         for name, kernel, more in (
             ("outer forward", outer_two_fwd_kernel, {"HAS_PRE": True}),
             ("outer inverse", outer_two_inv_kernel, inverse),
