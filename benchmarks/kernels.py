@@ -161,28 +161,26 @@ def main() -> int:
     sys.modules.setdefault("kernels_bench", sys.modules[__name__])  # what the operators' modules import
     bench = ceilings(options.repeat)
     print(f"{torch.cuda.get_device_name()}: copy {bench.copy / 1e9:.2f} TB/s, bf16 product {bench.gemm / 1e9:.0f} TFLOP/s")
+    about = {
+        "device": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "copy_tb_per_s": bench.copy / 1e9,
+        "gemm_tflop_per_s": bench.gemm / 1e9,
+    }
     rows: list[Row] = []
     for operator in options.operators or operators():
         try:
             for row in load(operator).rows(bench):
                 rows.append(row)
                 print(show(row), flush=True)
+                if options.json:  # as far as it got: a table that is stopped keeps its rows
+                    table = {"about": about, "rows": [asdict(row) | {"over_floor": row.over_floor} for row in rows]}
+                    options.json.write_text(json.dumps(table, indent=1) + "\n")
         except Exception:  # one operator that fails must not hide the others
             print(f"{operator} FAILED", flush=True)
             traceback.print_exc()
     print(slower_than_torch(rows))
-    if options.json:
-        about = {
-            "device": torch.cuda.get_device_name(),
-            "torch": torch.__version__,
-            "triton": triton.__version__,
-            "copy_tb_per_s": bench.copy / 1e9,
-            "gemm_tflop_per_s": bench.gemm / 1e9,
-        }
-        options.json.write_text(
-            json.dumps({"about": about, "rows": [asdict(row) | {"over_floor": row.over_floor} for row in rows]}, indent=1)
-            + "\n"
-        )
     return 0
 
 

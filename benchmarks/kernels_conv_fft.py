@@ -1,7 +1,7 @@
 """Long convolution on FlashFFTConv's shapes, causal and gated in bfloat16, against torch.fft in float32; and packed documents.
 
-torch.fft: `irfft(rfft(u * pregate, 2L) rfft(filter, 2L))[..., :L] * postgate` in float32, rounded at the end. Rows of up to 2048
-samples are timed as CUDA graphs, ours and torch's, where launches would take longer than the work.
+torch.fft: `irfft(rfft(u * pregate, 2L) rfft(filter, 2L))[..., :L] * postgate` in float32, rounded at the end. Rows of up to
+2048 samples are timed as CUDA graphs, ours and torch's, where launches would take longer than the work.
 """
 
 from __future__ import annotations
@@ -82,51 +82,53 @@ def lognormal_documents(tokens: int, mean: int) -> Tensor:
 
 
 def rows(bench: Bench) -> Iterator[Row]:
-    from kernels_bench import Row
-
     for length, batch, channels in SHAPES:
         torch.cuda.empty_cache()
-        leaves, dy = arguments(batch, channels, length)
-        timed = (lambda work: graphed(bench, work)) if length <= 2048 else bench.time
-        moved = 2 * batch * channels * length
-        p = plan(length)
-        how = f"{p.factors[0]} x {p.factors[1]} fused" if p.outer == 1 else f"{p.outer} x ({p.factors[0]} x {p.factors[1]})"
-        shape = f"B{batch} H{channels} L{length}"
-        work = {name: (lambda f=f: f(*leaves)) for name, f in (("ours", ours), ("torch.fft float32", library))}
-        times = {name: _try(timed, f) for name, f in work.items()}
-        both = {
-            name: _try(timed, lambda f=f: torch.autograd.grad(f(), leaves, dy)) for name, f in work.items()
-        }  # fmt: skip
-        for direction, found, tensors in (("forward", times, 4), ("forward+backward", both, 11)):
-            measured = found.pop("ours")
-            assert measured is not None
-            yield Row("conv_fft", shape, direction, bench.bytes_floor(tensors * moved), measured, dict(found), how)
+        yield from _dense(bench, length, batch, channels)
     for batch, length, mean in PACKED:
         torch.cuda.empty_cache()
-        leaves, dy = arguments(batch, 768, length)
-        cu_seqlens = lognormal_documents(batch * length, mean)
-        longest = min(length, int(cu_seqlens.diff().max()))
-
-        def isolated(
-            u: Tensor, k: Tensor, pre: Tensor, post: Tensor, cu: Tensor = cu_seqlens, longest: int = longest
-        ) -> Tensor:
-            return conv_fft(u, k, pregate=pre, postgate=post, cu_seqlens=cu, longest_document=longest)
-
-        shape = f"B{batch} H768 L{length}, documents of {mean}"
-        moved = 2 * batch * 768 * length
-        for direction, tensors, backward in (("forward", 4, False), ("forward+backward", 11, True)):
-            found = [
-                graphed(
-                    bench, (lambda f=f: torch.autograd.grad(f(*leaves), leaves, dy)) if backward else (lambda f=f: f(*leaves))
-                )
-                for f in (isolated, ours)
-            ]
-            peers = {"not isolated": found[1]}
-            yield Row("conv_fft", shape, direction, bench.bytes_floor(tensors * moved), found[0], peers, "isolated documents")
+        yield from _packed(bench, batch, length, mean)
 
 
-def _try(timed: Callable[[Callable[[], object]], float], work: Callable[[], object]) -> float | None:
-    try:
-        return timed(work)
-    except torch.OutOfMemoryError:
-        return None
+def _dense(bench: Bench, length: int, batch: int, channels: int) -> Iterator[Row]:
+    leaves, dy = arguments(batch, channels, length)
+    p = plan(length)
+    how = f"{p.factors[0]} x {p.factors[1]} fused" if p.outer == 1 else f"{p.outer} x ({p.factors[0]} x {p.factors[1]})"
+    yield from _both(
+        bench, f"B{batch} H{channels} L{length}", how, ours, "torch.fft float32", library, leaves, dy, graphs=length <= 2048
+    )
+
+
+def _packed(bench: Bench, batch: int, length: int, mean: int) -> Iterator[Row]:
+    leaves, dy = arguments(batch, 768, length)
+    cu_seqlens = lognormal_documents(batch * length, mean)
+    longest = min(length, int(cu_seqlens.diff().max()))
+
+    def isolated(u: Tensor, k: Tensor, pre: Tensor, post: Tensor) -> Tensor:
+        return conv_fft(u, k, pregate=pre, postgate=post, cu_seqlens=cu_seqlens, longest_document=longest)
+
+    shape = f"B{batch} H768 L{length}, documents of {mean}"
+    yield from _both(bench, shape, "isolated documents", isolated, "not isolated", ours, leaves, dy, graphs=True)
+
+
+def _both(
+    bench: Bench, shape: str, how: str, work: Callable[..., Tensor], peer_name: str, peer: Callable[..., Tensor],
+    leaves: list[Tensor], dy: Tensor, graphs: bool,
+) -> Iterator[Row]:  # fmt: skip
+    """A row for the forward pass, and one for both; of four and eleven tensors of traffic."""
+    from kernels_bench import Row
+
+    def timed(step: Callable[[], object]) -> float | None:
+        try:
+            return graphed(bench, step) if graphs else bench.time(step)
+        except torch.OutOfMemoryError:
+            return None
+
+    size = 2 * leaves[0].numel()
+    for direction, tensors in (("forward", 4), ("forward+backward", 11)):
+        if tensors == 4:
+            found = [timed(lambda f=f: f(*leaves)) for f in (work, peer)]
+        else:
+            found = [timed(lambda f=f: torch.autograd.grad(f(*leaves), leaves, dy)) for f in (work, peer)]
+        assert found[0] is not None
+        yield Row("conv_fft", shape, direction, bench.bytes_floor(tensors * size), found[0], {peer_name: found[1]}, how)

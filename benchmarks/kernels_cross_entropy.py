@@ -41,15 +41,18 @@ def rows(bench: Bench) -> Iterator[Row]:
         peers[name] = bench.try_time(both(function))
         memory[name] = _peak(both(function)) if peers[name] else None
     floor = bench.operations_floor(6 * TOKENS * WIDTH * VOCABULARY)
-    for accumulate in (torch.float32, torch.bfloat16):
+    for label, options in (
+        ("sums in float32", {}),
+        ("chunks of 4096, sums in bfloat16", {"chunk": 4096, "accumulate": torch.bfloat16}),
+        ("chunks of 1024, sums in bfloat16", {"chunk": 1024, "accumulate": torch.bfloat16}),
+    ):
 
-        def ours(accumulate: torch.dtype = accumulate) -> torch.Tensor:
-            return linear_cross_entropy(hidden, weight, targets, accumulate=accumulate).loss
+        def ours(options: dict[str, Any] = options) -> torch.Tensor:
+            return linear_cross_entropy(hidden, weight, targets, **options).loss
 
-        label = f"{TOKENS} x {WIDTH} x {VOCABULARY}, sums in {str(accumulate).removeprefix('torch.')}"
         extra = {"peak_gb": _peak(both(ours)), "peers_peak_gb": memory}
-        measured = bench.time(both(ours))
-        yield Row("linear_cross_entropy", label, "forward+backward", floor, measured, peers, extra=extra)
+        shape = f"{TOKENS} x {WIDTH} x {VOCABULARY}, {label}"
+        yield Row("linear_cross_entropy", shape, "forward+backward", floor, bench.time(both(ours)), peers, extra=extra)
 
 
 def _peak(work: Callable[[], Any]) -> float:

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 if TYPE_CHECKING:
     from kernels_bench import Bench, Row
 
-BATCH, STEPS, WARM = 64, 20, 5
+BATCH, STEPS, WARM = 64, 16, 4
 
 
 def rows(bench: Bench) -> Iterator[Row]:
@@ -24,8 +24,12 @@ def rows(bench: Bench) -> Iterator[Row]:
 
     tokens = BATCH * gpt2.LENGTH
     plain, memory = measured(fused=False)
-    for label, stream in (("float32 stream", torch.float32), ("bfloat16 stream", torch.bfloat16)):
-        ms, peak = measured(fused=True, stream=stream)
+    for label, stream, own_attention in (
+        ("float32 stream", torch.float32, False),
+        ("bfloat16 stream", torch.bfloat16, False),
+        ("bfloat16 stream, our attention", torch.bfloat16, True),
+    ):
+        ms, peak = measured(True, stream, own_attention)
         yield Row(
             "gpt2", f"124M, {BATCH} x {gpt2.LENGTH}, {label}", "step", bench.operations_floor(gpt2.training_operations(tokens)),
             ms, {"torch.compile, float32 stream": plain},
@@ -36,14 +40,14 @@ def rows(bench: Bench) -> Iterator[Row]:
         )  # fmt: skip
 
 
-def measured(fused: bool, stream: torch.dtype = torch.float32) -> tuple[float, float]:
+def measured(fused: bool, stream: torch.dtype = torch.float32, own_attention: bool = False) -> tuple[float, float]:
     """(ms of a step, peak GB): the mean of steps in a row, as training runs them."""
     import gpt2
 
     torch._dynamo.reset()
     torch.manual_seed(0)
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-        step = gpt2.training_step(gpt2.GPT2(fused, stream).cuda())
+        step = gpt2.training_step(gpt2.GPT2(fused, stream, own_attention).cuda())
         tokens, targets = (torch.randint(0, gpt2.VOCABULARY, (BATCH, gpt2.LENGTH), device="cuda") for _ in range(2))
         for _ in range(WARM):
             step(tokens, targets)

@@ -43,7 +43,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         yield from _both(bench, Row, shape, monarch, reference.monarch, [_random(TOKENS, width), *weights], operations)
 
 
-def _both(bench, row, shape, work, peer, arguments, operations):  # noqa: ANN001, ANN202
+def _both(bench, row, shape, work, peer, arguments, operations):
     """Forward, and forward and backward, of a product and its peer."""
     moved = sum(2 * t.numel() for t in (*arguments, work(*arguments)))
     gradient = torch.randn_like(work(*arguments))

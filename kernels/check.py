@@ -1,16 +1,21 @@
 """Verify every operator on this machine: `python -m kernels.check [OPERATOR…] [--device cuda|cpu]`.
 
 Each case runs forward and backward, twice, and is compared with the reference in float64; the table gives the largest
-relative error and its limit. Exits with 1 if any case fails.
+relative error and its limit. Operators run in processes of their own, side by side, since most of the time goes into compiling.
+Exits with 1 if any case fails.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import sys
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -29,6 +34,24 @@ def cases(operator: str) -> Iterator[Case]:
     return import_module(f"kernels.{operator}.cases").cases()
 
 
+def check(operator: str, device: str) -> list[tuple[str, bool]]:
+    """A line of the table for each of an operator's cases, and whether it is right."""
+    return [_check(case, device) for case in cases(operator)]
+
+
+def _check(case: Case, device: str) -> tuple[str, bool]:
+    begun = time.perf_counter()
+    label = f"{case.operator:22} {case.name:44} {str(case.dtype).removeprefix('torch.'):9}"
+    try:
+        report = verify(case, device)
+    except Exception as error:  # one operator that crashes must not hide the others
+        traceback.print_exc(file=sys.stderr)
+        return f"{label} FAILED {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", False
+    worst = max(report.errors, key=lambda name: report.errors[name] / report.limits[name])
+    numbers = f"{report.errors[worst]:9.1e} {report.limits[worst]:9.1e} {worst:12} {time.perf_counter() - begun:6.2f}"
+    return f"{label} {numbers}" + (f"  FAILED {'; '.join(report.failures)}" if report.failures else ""), not report.failures
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kernels.check", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
@@ -39,32 +62,20 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = sorted(set(options.operators) - set(operators()))
     if unknown:
         parser.error(f"no operator is called {', '.join(unknown)}; there are {', '.join(operators())}")
-    where = (
-        torch.cuda.get_device_name()
-        if options.device.startswith("cuda")
-        else "the CPU: the reference, or the interpreter with TRITON_INTERPRET=1"
-    )
+    on_gpu = options.device.startswith("cuda")
+    if on_gpu and not torch.cuda.is_available():
+        parser.error("there is no CUDA device here; --device cpu checks the references")
+    where = torch.cuda.get_device_name() if on_gpu else "the CPU: the reference, or the interpreter with TRITON_INTERPRET=1"
     print(f"torch {torch.__version__} on {where}")
-    print(f"{'operator':22} {'case':44} {'dtype':9} {'error':>9} {'limit':>9} {'worst':12} {'s':>6}")
-    failed = total = 0
-    for operator in options.operators or operators():
-        for case in cases(operator):
-            begun, total = time.perf_counter(), total + 1
-            label = f"{case.operator:22} {case.name:44} {str(case.dtype).removeprefix('torch.'):9}"
-            try:
-                report = verify(case, options.device)
-            except Exception as error:  # one operator that crashes must not hide the others
-                failed += 1
-                print(f"{label} FAILED {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-                traceback.print_exc(file=sys.stderr)
-                continue
-            worst = max(report.errors, key=lambda name: report.errors[name] / report.limits[name])
-            print(
-                f"{label} {report.errors[worst]:9.1e} {report.limits[worst]:9.1e} {worst:12} {time.perf_counter() - begun:6.2f}"
-                + ("" if not report.failures else f"  FAILED {'; '.join(report.failures)}")
-            )
-            failed += bool(report.failures)
-    print(f"{total - failed} of {total} cases are right" + (f"; {failed} FAILED" if failed else ""))
+    print(f"{'operator':22} {'case':44} {'dtype':9} {'error':>9} {'limit':>9} {'worst':12} {'s':>6}", flush=True)
+    chosen, outcomes = options.operators or operators(), []
+    with ProcessPoolExecutor(min(len(chosen), os.cpu_count() or 1), multiprocessing.get_context("spawn")) as pool:
+        for lines in pool.map(partial(check, device=options.device), chosen):
+            for line, right in lines:
+                print(line, flush=True)
+                outcomes.append(right)
+    failed = outcomes.count(False)
+    print(f"{outcomes.count(True)} of {len(outcomes)} cases are right" + (f"; {failed} FAILED" if failed else ""))
     return 1 if failed else 0
 
 

@@ -33,3 +33,16 @@ class Configuration:
     warp_specialized: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     aligned: bool = True  # pointers and sizes are multiples of 16, as those of torch's tensors of round sizes are
+
+    def broken_promises(self, facts: Mapping[str, Any]) -> list[str]:
+        """A line for each promise that the compiled kernel breaks. facts: spills and shared in bytes, wgmma, warp_specialized."""
+        wrong = []
+        if facts["spills"] > self.spills:
+            wrong.append(f"spills {facts['spills']} bytes per thread, allowed {self.spills}")
+        if facts["shared"] > SHARED_MEMORY:
+            wrong.append(f"uses {facts['shared']} bytes of shared memory, an SM has {SHARED_MEMORY}")
+        if self.wgmma and not facts["wgmma"]:
+            wrong.append("uses no wgmma")
+        if self.warp_specialized and not facts["warp_specialized"]:
+            wrong.append("is not warp-specialised")
+        return wrong

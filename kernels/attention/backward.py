@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.forward import keys_seen, own_numbers, own_tile
+from kernels.attention.forward import hide, keys_seen, own_tile
 from kernels.triton_support import narrow, operand
 
 
@@ -65,13 +65,14 @@ def _queries_seeing(
 
 @triton.jit
 def _gather_dkdv(
-    dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, hi, first, last, scale_log2, G: tl.constexpr,
-    BM: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr, WS: tl.constexpr, STAGES: tl.constexpr,
+    dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, hi, full_lo, full_hi,
+    first, last, scale_log2, G: tl.constexpr,
+    BM: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr, STAGES: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Adds what the queries [lo, hi) of the G heads from i_h on give to one tile of keys. dk, dv: [BN, BD]."""
     blocks = tl.cdiv(tl.maximum(hi - lo, 0), BM)
-    for step in tl.range(0, G * blocks, warp_specialize=WS, num_stages=STAGES):
+    for step in tl.range(0, G * blocks, num_stages=STAGES):
         if G == 1:
             head = i_h
             start_m = lo + step * BM
@@ -82,9 +83,11 @@ def _gather_dkdv(
         lse = lse_desc.load([(i_b * H + head) * row + start_m])
         s = tl.dot(k, q.T, input_precision=PRECISION)  # transposed: [BN, BM]
         p = tl.exp2(s * scale_log2 - lse[None, :])
-        if MASKED:
-            m = start_m + tl.arange(0, BM)
-            p = tl.where((m[None, :] >= first[:, None]) & (m[None, :] <= last[:, None]), p, 0.0)
+        if MASKED == "all":
+            p = hide(p, start_m, first, last, BM, 0.0)
+        elif MASKED == "outside":  # noqa: SIM102, known when compiled
+            if (start_m < full_lo) | (start_m >= full_hi):
+                p = hide(p, start_m, first, last, BM, 0.0)
         do = operand(do_desc.load([i_b, head, start_m, 0]).reshape(BM, BD), DTYPE)
         dv = tl.dot(operand(p, DTYPE), do, dv, input_precision=PRECISION)
         dp = tl.dot(v, do.T, input_precision=PRECISION)
@@ -101,7 +104,7 @@ def attention_bwd_kernel_dkdv(
     H, Lq, Lk, row, document_row, window, scale, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
-    WS: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+    ONE_LOOP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles of keys, KV heads, B). Descriptors of blocks (1, 1, BM, BD) of q and do, (BM,) of lse and delta."""
     i_t, i_kv, i_b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -114,11 +117,11 @@ def attention_bwd_kernel_dkdv(
     top_start, top_end, bottom_start, bottom_end = start_n, start_n, start_n, start_n
     if HAS_DOCUMENTS:
         p_end += i_b.to(tl.int64) * document_row
-        ends = own_numbers(p_end, start_n, document_row, BN, WS)
+        ends = tl.load(p_end + tl.minimum(keys, document_row - 1))
         top_end, bottom_end = tl.load(p_end + start_n), tl.load(p_end + bottom)
         if not CAUSAL:
             p_start += i_b.to(tl.int64) * document_row
-            starts = own_numbers(p_start, start_n, document_row, BN, WS)
+            starts = tl.load(p_start + tl.minimum(keys, document_row - 1))
             top_start, bottom_start = tl.load(p_start + start_n), tl.load(p_start + bottom)
     first, last = _queries_seeing(keys, starts, ends, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     lo, full_hi = _queries_seeing(start_n, top_start, top_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
@@ -128,34 +131,34 @@ def attention_bwd_kernel_dkdv(
 
     p_k += i_b.to(tl.int64) * sk_b + i_kv.to(tl.int64) * sk_h
     p_v += i_b.to(tl.int64) * sv_b + i_kv.to(tl.int64) * sv_h
-    k = own_tile(p_k, sk_l, start_n, Lk, D, BN, BD, WS, DTYPE)
-    v = own_tile(p_v, sv_l, start_n, Lk, D, BN, BD, WS, DTYPE)
+    k = own_tile(p_k, sk_l, start_n, Lk, D, BN, BD, DTYPE)
+    v = own_tile(p_v, sv_l, start_n, Lk, D, BN, BD, DTYPE)
     dk = tl.zeros([BN, BD], tl.float32)
     dv = tl.zeros([BN, BD], tl.float32)
     i_h = i_kv * G
-    if WS:
+    full_lo = tl.minimum(lo + tl.cdiv(tl.maximum(full_lo - lo, 0), BM) * BM, tl.maximum(lo, hi))
+    # In a dense mask every later query sees every key, and rows beyond the last are padding that sees none.
+    whole = full_lo + tl.maximum(full_hi + 1 - full_lo, 0) // BM * BM
+    full_hi = whole if HAS_WINDOW or HAS_DOCUMENTS else hi
+    if ONE_LOOP:
         dk, dv = _gather_dkdv(
-            dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, hi, first, last, scale_log2, G,
-            BM, BD, True, True, STAGES, PRECISION, DTYPE
+            dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, hi, full_lo, full_hi,
+            first, last, scale_log2, G, BM, BD, "outside", STAGES, PRECISION, DTYPE
         )  # fmt: skip
     else:
-        full_lo = tl.minimum(lo + tl.cdiv(tl.maximum(full_lo - lo, 0), BM) * BM, tl.maximum(lo, hi))
-        # In a dense mask every later query sees every key, and rows beyond the last are padding that sees none.
-        whole = full_lo + tl.maximum(full_hi + 1 - full_lo, 0) // BM * BM
-        full_hi = whole if HAS_WINDOW or HAS_DOCUMENTS else hi
         if CAUSAL or HAS_WINDOW or HAS_DOCUMENTS:
             dk, dv = _gather_dkdv(
-                dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, full_lo, first, last, scale_log2, G,
-                BM, BD, True, False, STAGES, PRECISION, DTYPE
+                dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, full_lo, full_lo, full_hi,
+                first, last, scale_log2, G, BM, BD, "all", STAGES, PRECISION, DTYPE
             )  # fmt: skip
         dk, dv = _gather_dkdv(
-            dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, full_lo, full_hi, first, last, scale_log2, G,
-            BM, BD, False, False, STAGES, PRECISION, DTYPE
+            dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, full_lo, full_hi, full_lo, full_hi,
+            first, last, scale_log2, G, BM, BD, "none", STAGES, PRECISION, DTYPE
         )  # fmt: skip
         if HAS_WINDOW or HAS_DOCUMENTS:
             dk, dv = _gather_dkdv(
-                dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, full_hi, hi, first, last, scale_log2, G,
-                BM, BD, True, False, STAGES, PRECISION, DTYPE
+                dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, full_hi, hi, full_lo, full_hi,
+                first, last, scale_log2, G, BM, BD, "all", STAGES, PRECISION, DTYPE
             )  # fmt: skip
 
     columns = tl.arange(0, BD)
@@ -168,18 +171,20 @@ def attention_bwd_kernel_dkdv(
 
 @triton.jit
 def _gather_dq(
-    dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, lo, hi, first, last, scale_log2,
-    BN: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr, WS: tl.constexpr, STAGES: tl.constexpr,
+    dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, lo, hi, full_lo, full_hi, first, last, scale_log2,
+    BN: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr, STAGES: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Adds what the keys [lo, hi) give to one tile of queries. dq: [BM, BD]."""
-    for start_n in tl.range(lo, hi, BN, warp_specialize=WS, num_stages=STAGES):
+    for start_n in tl.range(lo, hi, BN, num_stages=STAGES):
         k = operand(k_desc.load([i_b, i_kv, start_n, 0]).reshape(BN, BD), DTYPE)
         s = tl.dot(q, k.T, input_precision=PRECISION)  # [BM, BN]
         p = tl.exp2(s * scale_log2 - lse[:, None])
-        if MASKED:
-            n = start_n + tl.arange(0, BN)
-            p = tl.where((n[None, :] >= first[:, None]) & (n[None, :] <= last[:, None]), p, 0.0)
+        if MASKED == "all":
+            p = hide(p, start_n, first, last, BN, 0.0)
+        elif MASKED == "outside":  # noqa: SIM102, known when compiled
+            if (start_n < full_lo) | (start_n >= full_hi):
+                p = hide(p, start_n, first, last, BN, 0.0)
         v = operand(v_desc.load([i_b, i_kv, start_n, 0]).reshape(BN, BD), DTYPE)
         dp = tl.dot(do, v.T, input_precision=PRECISION)
         ds = p * (dp - delta[:, None])
@@ -194,7 +199,7 @@ def attention_bwd_kernel_dq(
     H, Lq, Lk, row, document_row, window, scale, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
-    WS: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+    ONE_LOOP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles of queries, H, B). Descriptors of blocks (1, 1, BN, BD) of k and v."""
     i_t, i_h, i_b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -210,11 +215,11 @@ def attention_bwd_kernel_dq(
     top_start, top_end, bottom_start, bottom_end = start_m, start_m, start_m, start_m
     if HAS_DOCUMENTS:
         p_start += i_b.to(tl.int64) * document_row
-        starts = own_numbers(p_start, start_m, document_row, BM, WS)
+        starts = tl.load(p_start + tl.minimum(rows, document_row - 1))
         top_start, bottom_start = tl.load(p_start + start_m), tl.load(p_start + bottom)
         if not CAUSAL:
             p_end += i_b.to(tl.int64) * document_row
-            ends = own_numbers(p_end, start_m, document_row, BM, WS)
+            ends = tl.load(p_end + tl.minimum(rows, document_row - 1))
             top_end, bottom_end = tl.load(p_end + start_m), tl.load(p_end + bottom)
     first, last = keys_seen(rows, starts, ends, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     lo, full_hi = keys_seen(start_m, top_start, top_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
@@ -223,32 +228,32 @@ def attention_bwd_kernel_dq(
 
     p_q += i_b.to(tl.int64) * sq_b + i_h.to(tl.int64) * sq_h
     p_do += i_b.to(tl.int64) * sd_b + i_h.to(tl.int64) * sd_h
-    q = own_tile(p_q, sq_l, start_m, Lq, D, BM, BD, WS, DTYPE)
-    do = own_tile(p_do, sd_l, start_m, Lq, D, BM, BD, WS, DTYPE)
+    q = own_tile(p_q, sq_l, start_m, Lq, D, BM, BD, DTYPE)
+    do = own_tile(p_do, sd_l, start_m, Lq, D, BM, BD, DTYPE)
     stretch = (i_b.to(tl.int64) * H + i_h) * row
-    lse = own_numbers(p_lse2 + stretch, start_m, row, BM, WS)
-    delta = own_numbers(p_delta + stretch, start_m, row, BM, WS)
+    lse = tl.load(p_lse2 + stretch + rows)
+    delta = tl.load(p_delta + stretch + rows)
     dq = tl.zeros([BM, BD], tl.float32)
-    if WS:
+    full_lo = tl.minimum(lo + tl.cdiv(tl.maximum(full_lo - lo, 0), BN) * BN, tl.maximum(lo, hi))
+    full_hi = full_lo + tl.maximum(full_hi + 1 - full_lo, 0) // BN * BN
+    if ONE_LOOP:
         dq = _gather_dq(
-            dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, lo, hi, first, last, scale_log2,
-            BN, BD, True, True, STAGES, PRECISION, DTYPE
+            dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, lo, hi, full_lo, full_hi, first, last, scale_log2,
+            BN, BD, "outside", STAGES, PRECISION, DTYPE
         )  # fmt: skip
     else:
-        full_lo = tl.minimum(lo + tl.cdiv(tl.maximum(full_lo - lo, 0), BN) * BN, tl.maximum(lo, hi))
-        full_hi = full_lo + tl.maximum(full_hi + 1 - full_lo, 0) // BN * BN
         if HAS_WINDOW or HAS_DOCUMENTS:
             dq = _gather_dq(
-                dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, lo, full_lo, first, last, scale_log2,
-                BN, BD, True, False, STAGES, PRECISION, DTYPE
+                dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, lo, full_lo, full_lo, full_hi, first, last, scale_log2,
+                BN, BD, "all", STAGES, PRECISION, DTYPE
             )  # fmt: skip
         dq = _gather_dq(
-            dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, full_lo, full_hi, first, last, scale_log2,
-            BN, BD, False, False, STAGES, PRECISION, DTYPE
+            dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, full_lo, full_hi, full_lo, full_hi, first, last, scale_log2,
+            BN, BD, "none", STAGES, PRECISION, DTYPE
         )  # fmt: skip
         dq = _gather_dq(
-            dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, full_hi, hi, first, last, scale_log2,
-            BN, BD, True, False, STAGES, PRECISION, DTYPE
+            dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, full_hi, hi, full_lo, full_hi, first, last, scale_log2,
+            BN, BD, "all", STAGES, PRECISION, DTYPE
         )  # fmt: skip
 
     columns = tl.arange(0, BD)

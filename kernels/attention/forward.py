@@ -39,45 +39,38 @@ def keys_seen(
 
 
 @triton.jit
-def own_tile(
-    p_x, stride, start, length, D: tl.constexpr, ROWS: tl.constexpr, BD: tl.constexpr, WS: tl.constexpr, DTYPE: tl.constexpr
-):  # fmt: skip
-    """Rows [start, start + ROWS) of a matrix (length, D), those that a program works on: [ROWS, BD], zeros beyond the matrix.
-
-    Where the compiler gives each of two warpgroups half of the rows, it can halve a descriptor that is made here, and neither
-    one of the host's nor loads by pointer.
-    """
-    if WS:
-        return operand(tl.make_tensor_descriptor(p_x, [length, D], [stride, 1], [ROWS, BD]).load([start, 0]), DTYPE)
-    else:
-        rows, columns = start + tl.arange(0, ROWS), tl.arange(0, BD)
-        inside = (rows[:, None] < length) & (columns[None, :] < D)
-        return operand(tl.load(p_x + rows[:, None].to(tl.int64) * stride + columns[None, :], mask=inside, other=0.0), DTYPE)
+def own_tile(p_x, stride, start, length, D: tl.constexpr, ROWS: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr):
+    """Rows [start, start + ROWS) of a matrix (length, D), those that a program works on: [ROWS, BD], zeros beyond it."""
+    rows, columns = start + tl.arange(0, ROWS), tl.arange(0, BD)
+    inside = (rows[:, None] < length) & (columns[None, :] < D)
+    return operand(tl.load(p_x + rows[:, None].to(tl.int64) * stride + columns[None, :], mask=inside, other=0.0), DTYPE)
 
 
 @triton.jit
-def own_numbers(p_x, start, length, ROWS: tl.constexpr, WS: tl.constexpr):
-    """Numbers [start, start + ROWS) of a vector, as `own_tile` has rows."""
-    if WS:
-        return tl.make_tensor_descriptor(p_x, [length], [1], [ROWS]).load([start])
-    else:
-        rows = start + tl.arange(0, ROWS)
-        return tl.load(p_x + rows, mask=rows < length, other=0)
+def hide(s, start, first, last, BLOCK: tl.constexpr, value: tl.constexpr):
+    """s [rows, BLOCK] with `value` in the columns from `start` on that are outside each row's [first, last]."""
+    n = start + tl.arange(0, BLOCK)
+    return tl.where((n[None, :] >= first[:, None]) & (n[None, :] <= last[:, None]), s, value)
 
 
 @triton.jit
 def _attend(
-    acc, total, peak, q, k_desc, v_desc, i_b, i_kv, lo, hi, first, last, scale_log2,
-    BN: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr, WS: tl.constexpr, STAGES: tl.constexpr,
+    acc, total, peak, q, k_desc, v_desc, i_b, i_kv, lo, hi, full_lo, full_hi, first, last, scale_log2,
+    BN: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr, STAGES: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Online softmax over the keys [lo, hi), a block of BN at a time. acc: [BM, BD]; total, peak: [BM], peak in base 2."""
-    for start_n in tl.range(lo, hi, BN, warp_specialize=WS, num_stages=STAGES):
+    """Online softmax over the keys [lo, hi), a block of BN at a time. acc: [BM, BD]; total, peak: [BM], peak in base 2.
+
+    MASKED: "all" blocks, "none", or only those "outside" [full_lo, full_hi).
+    """
+    for start_n in tl.range(lo, hi, BN, num_stages=STAGES):
         k = operand(k_desc.load([i_b, i_kv, start_n, 0]).reshape(BN, BD), DTYPE)
         s = tl.dot(q, k.T, input_precision=PRECISION)  # [BM, BN]
-        if MASKED:
-            n = start_n + tl.arange(0, BN)
-            s = tl.where((n[None, :] >= first[:, None]) & (n[None, :] <= last[:, None]), s, -float("inf"))
+        if MASKED == "all":
+            s = hide(s, start_n, first, last, BN, -float("inf"))
+        elif MASKED == "outside":  # noqa: SIM102, known when compiled
+            if (start_n < full_lo) | (start_n >= full_hi):
+                s = hide(s, start_n, first, last, BN, -float("inf"))
         higher = tl.maximum(peak, tl.max(s, 1) * scale_log2)
         p = tl.exp2(s * scale_log2 - higher[:, None])
         shrink = tl.exp2(peak - higher)
@@ -95,7 +88,7 @@ def attention_fwd_kernel(
     H, Lq, Lk, document_row, window, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
-    WS: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+    ONE_LOOP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles of queries, H, B). Descriptors of blocks (1, 1, BN, BD) of k and v; o: q's shape; lse: (B, H, Lq)."""
     i_t, i_h, i_b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -111,11 +104,11 @@ def attention_fwd_kernel(
     top_start, top_end, bottom_start, bottom_end = start_m, start_m, start_m, start_m
     if HAS_DOCUMENTS:
         p_start += i_b.to(tl.int64) * document_row
-        starts = own_numbers(p_start, start_m, document_row, BM, WS)
+        starts = tl.load(p_start + tl.minimum(rows, document_row - 1))
         top_start, bottom_start = tl.load(p_start + start_m), tl.load(p_start + bottom)
         if not CAUSAL:
             p_end += i_b.to(tl.int64) * document_row
-            ends = own_numbers(p_end, start_m, document_row, BM, WS)
+            ends = tl.load(p_end + tl.minimum(rows, document_row - 1))
             top_end, bottom_end = tl.load(p_end + start_m), tl.load(p_end + bottom)
     first, last = keys_seen(rows, starts, ends, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     lo, full_hi = keys_seen(start_m, top_start, top_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
@@ -125,27 +118,27 @@ def attention_fwd_kernel(
     peak = tl.full([BM], -1.0e30, tl.float32)  # finite: a block in which a row sees nothing leaves it unchanged
     total = tl.zeros([BM], tl.float32)
     acc = tl.zeros([BM, BD], tl.float32)
-    q = own_tile(p_q + i_b.to(tl.int64) * sq_b + i_h.to(tl.int64) * sq_h, sq_l, start_m, Lq, D, BM, BD, WS, DTYPE)
-    if WS:  # the compiler specialises warps in a single loop only
+    q = own_tile(p_q + i_b.to(tl.int64) * sq_b + i_h.to(tl.int64) * sq_h, sq_l, start_m, Lq, D, BM, BD, DTYPE)
+    full_lo = tl.minimum(lo + tl.cdiv(tl.maximum(full_lo - lo, 0), BN) * BN, tl.maximum(lo, hi))
+    full_hi = full_lo + tl.maximum(full_hi + 1 - full_lo, 0) // BN * BN
+    if ONE_LOOP:
         acc, total, peak = _attend(
-            acc, total, peak, q, k_desc, v_desc, i_b, i_kv, lo, hi, first, last, scale_log2,
-            BN, BD, True, True, STAGES, PRECISION, DTYPE
+            acc, total, peak, q, k_desc, v_desc, i_b, i_kv, lo, hi, full_lo, full_hi, first, last, scale_log2,
+            BN, BD, "outside", STAGES, PRECISION, DTYPE
         )  # fmt: skip
     else:
-        full_lo = tl.minimum(lo + tl.cdiv(tl.maximum(full_lo - lo, 0), BN) * BN, tl.maximum(lo, hi))
-        full_hi = full_lo + tl.maximum(full_hi + 1 - full_lo, 0) // BN * BN
         if HAS_WINDOW or HAS_DOCUMENTS:
             acc, total, peak = _attend(
-                acc, total, peak, q, k_desc, v_desc, i_b, i_kv, lo, full_lo, first, last, scale_log2,
-                BN, BD, True, False, STAGES, PRECISION, DTYPE
+                acc, total, peak, q, k_desc, v_desc, i_b, i_kv, lo, full_lo, full_lo, full_hi, first, last, scale_log2,
+                BN, BD, "all", STAGES, PRECISION, DTYPE
             )  # fmt: skip
         acc, total, peak = _attend(
-            acc, total, peak, q, k_desc, v_desc, i_b, i_kv, full_lo, full_hi, first, last, scale_log2,
-            BN, BD, False, False, STAGES, PRECISION, DTYPE
+            acc, total, peak, q, k_desc, v_desc, i_b, i_kv, full_lo, full_hi, full_lo, full_hi, first, last, scale_log2,
+            BN, BD, "none", STAGES, PRECISION, DTYPE
         )  # fmt: skip
         acc, total, peak = _attend(
-            acc, total, peak, q, k_desc, v_desc, i_b, i_kv, full_hi, hi, first, last, scale_log2,
-            BN, BD, True, False, STAGES, PRECISION, DTYPE
+            acc, total, peak, q, k_desc, v_desc, i_b, i_kv, full_hi, hi, full_lo, full_hi, first, last, scale_log2,
+            BN, BD, "all", STAGES, PRECISION, DTYPE
         )  # fmt: skip
 
     blind = total == 0.0  # sees no key: 0, and no mass

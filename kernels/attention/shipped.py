@@ -37,18 +37,18 @@ def configuration(
     constants: dict[str, Any] = {
         "G": group, "D": head_dim, "BM": BM, "BN": BN, "BD": BD, "CAUSAL": causal,
         "HAS_WINDOW": window, "HAS_DOCUMENTS": documents,
-        "WS": tile.ws, "STAGES": tile.stages, "PRECISION": "tf32x3" if dtype == torch.float32 else "tf32",
+        "ONE_LOOP": tile.one_loop, "STAGES": tile.stages, "PRECISION": "tf32x3" if dtype == torch.float32 else "tf32",
         "DTYPE": TRITON_TYPES[dtype],
     }  # fmt: skip
     if not documents:  # absent arguments are None, which is a constant
         constants |= dict.fromkeys(("p_start", "p_end", "p_order"))
-    shape = f"{BM}x{BN}" + (" specialised" if tile.ws else "")
+    shape = f"{BM}x{BN}" + (" one loop" if tile.one_loop else "")
     mask = "".join(
         (" causal" if causal else " full", " window" * window, " documents" * documents, f" groups of {group}" * (group > 1))
     )
     return Configuration(
         name=f"{kernel} {kind} {head_dim}{mask} {shape}", kernel=_KERNELS[kernel], signature=signature, constants=constants,
-        num_warps=tile.warps, num_stages=tile.stages, wgmma=dtype != torch.float32, warp_specialized=tile.ws,
+        num_warps=tile.warps, num_stages=tile.stages, wgmma=dtype != torch.float32,
         spills=tile.spills,
     )  # fmt: skip
 

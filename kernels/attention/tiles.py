@@ -11,14 +11,14 @@ import torch
 class Tile:
     """Rows of queries and of keys that a program works on at a time, and how.
 
-    ws: the compiler splits the program into a warpgroup that loads and two that compute (Triton's automatic warp
-    specialisation); stages: blocks in flight; spills: bytes per thread that the compiler may spill.
+    one_loop: blocks that need a mask and those that need none take turns in one loop, which asks each time; otherwise there
+    is a loop for each kind. stages: blocks in flight; spills: bytes per thread that the compiler may spill.
     """
 
     queries: int
     keys: int
     warps: int
-    ws: bool = False
+    one_loop: bool = True
     stages: int = 2
     spills: int = 0
 
@@ -38,6 +38,9 @@ def tiles(head_dim: int, dtype: torch.dtype, sparse: bool) -> Tiles:
         # Exact float32 products take three tensor-core passes and many registers: for checks, not for speed.
         small = Tile(16, 16, 4, spills=2500 if head_dim > 128 else 1000)
         return Tiles(small, small, small)
+    if head_dim <= 64:
+        small = Tile(64, 64, 4, stages=3)
+        return Tiles(small if sparse else Tile(128, 64, 4, stages=3), small, small)
     if head_dim <= 128:
-        return Tiles(Tile(128, 128, 8), Tile(64, 128, 8), Tile(128, 64, 8))
+        return Tiles(Tile(64, 64, 4, stages=3), Tile(64, 64, 4), Tile(64, 64, 4))
     return Tiles(Tile(128, 64, 8), Tile(32, 64, 8, spills=64), Tile(64, 64, 8))

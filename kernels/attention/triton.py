@@ -106,11 +106,9 @@ def _useful(window: int, queries: int, keys: int) -> int:
 
 
 def _constants(q: Tensor, BD: int, causal: bool, window: int, made: Schedule | None, tile: Tile) -> dict[str, Any]:
-    if tile.ws:
-        triton.set_allocator(_scratch)
     return {
         "D": q.shape[3], "BD": BD, "CAUSAL": causal, "HAS_WINDOW": bool(window), "HAS_DOCUMENTS": made is not None,
-        "WS": tile.ws, "STAGES": tile.stages,
+        "ONE_LOOP": tile.one_loop, "STAGES": tile.stages,
         "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32", "DTYPE": TRITON_TYPES[q.dtype],
         "num_warps": tile.warps, "num_stages": tile.stages,
     }  # fmt: skip
@@ -118,8 +116,3 @@ def _constants(q: Tensor, BD: int, causal: bool, window: int, made: Schedule | N
 
 def _documents(made: Schedule | None, order: str) -> Sequence[Tensor | None]:
     return (None, None, None) if made is None else (made.starts, made.ends, getattr(made, order))
-
-
-def _scratch(size: int, alignment: int, stream: int | None) -> Tensor:
-    """Memory for the descriptors that programs make."""
-    return torch.empty(size, dtype=torch.int8, device="cuda")

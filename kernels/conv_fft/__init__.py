@@ -2,8 +2,8 @@
 
     y = postgate * (filter * (pregate * u) + skip (pregate * u)),  * along the last axis, causal or two-sided
 
-Filters are as long as the rows (Hyena, Monarch Mixer). One program convolves rows of up to 8192 samples on chip; longer ones take
-three passes through memory. See `kernels.conv_fft.transforms` for the mathematics and the choice of factors.
+Filters are as long as the rows (Hyena, Monarch Mixer). One program convolves rows of up to 8192 samples on chip; longer ones
+take three passes through memory. See `kernels.conv_fft.transforms` for the mathematics and the choice of factors.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def conv_fft(
 ) -> Tensor:
     """Convolve each channel of u with its own filter, gates and skip included.
 
-    u, pregate, postgate: (B, H, L) of one dtype, 1 <= L <= 4M. filter: (H, K), any K: lags 0 ... K - 1; with K < L a partial convolution,
-    and taps beyond L have no effect. reverse_filter: (H, K'), lags -1 ... -K', for a two-sided convolution (a causal one without).
-    skip: (H,), added to the tap of lag 0. Filters and skip are float32 (or u's dtype); sums are float32, and float16 operands are
-    used inside on CUDA. kept_frequencies: 1, 1/2 or 1/4: only this fraction of the filter's spectrum, the lowest frequencies of
-    the right-angle transform, is used (frequency-sparse convolution), and the rest costs nothing.
-    cu_seqlens or document_starts: documents that are convolved as if each were alone (see `kernels.documents`);
-    longest_document: an upper bound on their lengths, which spares the kernels for longer ones.
+    u, pregate, postgate: (B, H, L) of one dtype, 1 <= L <= 4M. filter: (H, K), any K: lags 0 ... K - 1; with K < L a partial
+    convolution, and taps beyond L have no effect. reverse_filter: (H, K'), lags -1 ... -K', for a two-sided convolution (a
+    causal one without). skip: (H,), added to the tap of lag 0. Filters and skip are float32 (or u's dtype); sums are
+    float32, and float16 operands are used inside on CUDA. kept_frequencies: 1, 1/2 or 1/4: only this fraction of the
+    filter's spectrum, the lowest frequencies of the right-angle transform, is used (frequency-sparse convolution), and the
+    rest costs nothing. cu_seqlens or document_starts: documents that are convolved as if each were alone (see
+    `kernels.documents`); longest_document: an upper bound on their lengths, which spares the kernels for longer ones.
     Returns a tensor like u. ValueError on anything else. float32 on CUDA takes the library's FFT, float64 too.
     Source: FlashFFTConv (Fu et al. 2023) for the operator; right-angle transforms (Crandall and Fagin 1994) for the method.
     """

@@ -61,7 +61,8 @@ def half_precision(
 
 
 def case(
-    name: str, batch: int, channels: int, length: int, taps: int = 0, *, dtype: torch.dtype = torch.bfloat16, gates: bool = True,
+    name: str, batch: int, channels: int, length: int, taps: int = 0, *,
+    dtype: torch.dtype = torch.bfloat16, gates: bool = True,
     two_sided: bool = False, skip: bool = False, kept: float = 1.0, documents: tuple[int, ...] = (), loud: float = 1.0,
 ) -> Case:  # fmt: skip
     """Random data; `loud` multiplies every second row. documents: their lengths, over all rows in order."""

@@ -23,7 +23,12 @@ PROGRAMS = 1024
 # Bytes of them that a thread may spill, into the first-level cache, where that is faster than smaller tiles.
 SPILLS: dict[tuple[str, int, int], int] = {}
 # Registers a thread may have, by (kernel, factors), where fewer than 255 put more programs on a multiprocessor.
-REGISTERS: dict[tuple[str, int, int], int] = {}
+REGISTERS: dict[tuple[str, int, int], int] = {
+    ("fused forward", 64, 32): 128,
+    ("fused backward", 64, 32): 168,
+    ("inner forward", 32, 32): 168,
+    ("inner forward", 64, 32): 168,
+}
 
 
 def options(kernel: str, p: Plan) -> dict[str, Any]:
@@ -100,7 +105,8 @@ def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan) -> tuple[Tensor,
     scale = k.new_empty(len(k), dtype=torch.float32)
     filter_spectrum_kernel[(len(k),)](
         k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), k.shape[1],
-        0 if reverse is None else reverse.shape[1], N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, num_warps=max(4, n1 // 16),
+        0 if reverse is None else reverse.shape[1],
+        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, num_warps=max(4, n1 // 16),
     )  # fmt: skip
     return spectrum, scale
 
@@ -110,6 +116,7 @@ def filter_gradient(sums: Tensor, p: Plan, dk: Tensor, dreverse: Tensor | None) 
     n1, n2 = p.factors
     filter_gradient_kernel[(len(dk),)](
         sums, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), len(sums), dk.shape[1],
-        0 if dreverse is None else dreverse.shape[1], N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile, TWO_SIDED=dreverse is not None,
+        0 if dreverse is None else dreverse.shape[1],
+        N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile, TWO_SIDED=dreverse is not None,
         num_warps=max(4, n1 // 16),
     )  # fmt: skip

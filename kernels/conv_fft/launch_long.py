@@ -17,7 +17,7 @@ from torch import Tensor
 from kernels.conv_fft.launch_fused import options, split
 from kernels.conv_fft.rows import Rows, whole_rows
 from kernels.conv_fft.spectrum import filter_gradients, filter_spectrum
-from kernels.conv_fft.transforms import Plan, kept_columns, plain_matrix, twiddles, weighted_matrix
+from kernels.conv_fft.transforms import OUTER, Plan, kept_columns, plain_matrix, twiddles, twiddles_in_two, weighted_matrix
 from kernels.conv_fft.triton_long import (
     inner_bwd_kernel,
     inner_filter_kernel,
@@ -25,6 +25,7 @@ from kernels.conv_fft.triton_long import (
     outer_fwd_kernel,
     outer_inv_kernel,
 )
+from kernels.conv_fft.triton_outer import outer_two_fwd_kernel, outer_two_inv_kernel
 from kernels.triton_support import TRITON_TYPES
 
 # What the passes may keep between them, in bytes: channels are done in groups of this size.
@@ -38,8 +39,14 @@ def outer_tile(outer: int) -> dict[str, int]:
     return {"BM": 128 if tall else block, "BK": block, "BN": {16: 256, 32: 128}.get(block, 64), "num_warps": 8 if tall else 4}
 
 
+def two_factor_tile(outer: int) -> dict[str, int]:
+    """Factors, columns and warps of an outer transform in two factors."""
+    na, nb = OUTER[outer]
+    return {"NA": na, "NB": nb, "BC": 32 if outer <= 256 else 16, "num_warps": 16 if outer > 512 else 8, "num_stages": 1}
+
+
 # Registers a thread may have, by (kernel, rows of its tile), where fewer than 255 put more programs on a multiprocessor.
-REGISTERS = {("outer forward", 64): 168, ("outer inverse", 64): 168, ("outer inverse", 128): 128}
+REGISTERS = {(kernel, rows): 168 if rows == 64 else 128 for kernel in ("outer forward", "outer inverse") for rows in (64, 128)}
 
 
 def outer_options(kernel: str, outer: int) -> dict[str, int]:
@@ -62,17 +69,23 @@ def _inner_constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
 class Long:
     """One length class of rows, through the three passes.
 
-    In bfloat16 a causal filter takes the passes too, as a row of its own: what float16 operands leave out of its spectrum is small
-    beside the rounding of the output. Otherwise it takes the library's FFT in float32.
+    In bfloat16 a causal filter takes the passes too, as a row of its own: what float16 operands leave out of its spectrum is
+    small beside the rounding of the output. Otherwise it takes the library's FFT in float32.
     """
 
     def __init__(self, u: Tensor, k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int) -> None:
         self.channels, self.length = u.shape[1:]
         self.p, self.rows, self.i = p, rows, i
         self.capacity = rows.most[i]
-        self.tile = outer_tile(p.outer)
-        self.ends = weighted_matrix(p.outer, 1, u.device)
-        self.twiddles = twiddles(p.outer, p.inner, True, u.device)
+        self.in_two = p.outer in OUTER
+        if self.in_two:
+            na, nb = OUTER[p.outer]
+            self.columns = two_factor_tile(p.outer)["BC"]
+            between = twiddles(na, nb, True, u.device), twiddles_in_two((na, nb), p.inner, u.device)
+            self.ends = *weighted_matrix(na, 1, u.device), *plain_matrix(nb, 1, u.device), *between
+        else:
+            self.columns = outer_tile(p.outer)["BN"]
+            self.ends = *weighted_matrix(p.outer, 1, u.device), twiddles(p.outer, p.inner, True, u.device)
         self.middle = _inner_constants(p, u.device)
         self.type = TRITON_TYPES[u.dtype]
         self.taps = (
@@ -90,7 +103,7 @@ class Long:
             z, scales = self._into(u, pre, self.rows, self.i, first, channels)
             inner_fwd_kernel[(p.outer, channels, split(self.capacity, p.rows_per_tile, channels * p.outer))](
                 z, scales, self.spectrum, self.inverse, *self.middle, self.rows.count, self.i, first, p.outer, self.capacity,
-                BN=self.tile["BN"], **options("inner forward", p),
+                BN=self.columns, **options("inner forward", p),
             )  # fmt: skip
             self._out_of(z, scales, self.scale, self.rows, self.i, first, (post, y), (None, None))
 
@@ -111,7 +124,7 @@ class Long:
             inner_bwd_kernel[(p.outer, channels)](
                 zx, x_scales, zg, g_scales, sums, sums_scale, self.spectrum, self.inverse, *self.middle,
                 self.rows.count, self.i, first, p.outer, self.capacity,
-                NEEDS_Y=dpost is not None, TAPS=self.taps is not None, BN=self.tile["BN"], **options("inner backward", p),
+                NEEDS_Y=dpost is not None, TAPS=self.taps is not None, BN=self.columns, **options("inner backward", p),
             )  # fmt: skip
             gates = (None, None) if dpre is None else (u, dpre)
             self._out_of(zg, g_scales, self.scale, self.rows, self.i, first, (pre, du), gates)
@@ -135,21 +148,26 @@ class Long:
     def _grid(self, rows: Rows, i: int, channels: int) -> tuple[tuple[int, int, int], int]:
         """Programs, and how many rows each takes."""
         each = max(1, min(4, rows.most[i]))
-        tiles = (self.p.inner // self.tile["BN"]) * triton.cdiv(self.p.outer, self.tile["BM"])
-        return (tiles, channels, triton.cdiv(rows.most[i], each)), each
+        high = 1 if self.in_two else triton.cdiv(self.p.outer, outer_tile(self.p.outer)["BM"])
+        return (self.p.inner // self.columns * high, channels, triton.cdiv(rows.most[i], each)), each
 
     def _table(self, rows: Rows, i: int, length: int, first: int, each: int) -> tuple[Any, ...]:
-        return rows.first, rows.length, rows.count, i, length, first, self.p.outer, rows.most[i], each
+        points = () if self.in_two else (self.p.outer,)
+        return rows.first, rows.length, rows.count, i, length, first, *points, rows.most[i], each
 
     def _into(self, u: Tensor, gate: Tensor | None, rows: Rows, i: int, first: int, channels: int) -> tuple[Tensor, Tensor]:
         """The outer transform of gated rows: packed, and the scales of its tiles."""
         z = u.new_empty((channels, rows.most[i], self.p.outer, self.p.inner), dtype=torch.int32)
-        scales = u.new_empty((channels, rows.most[i], self.p.inner // self.tile["BN"]), dtype=torch.float32)
+        scales = u.new_empty((channels, rows.most[i], self.p.inner // self.columns), dtype=torch.float32)
         grid, each = self._grid(rows, i, channels)
-        outer_fwd_kernel[grid](
-            u, gate, z, scales, *self.ends, self.twiddles, *self._table(rows, i, u.shape[-1], first, each),
-            M=self.p.inner, ONE_BLOCK=self.p.outer <= self.tile["BK"], HAS_PRE=gate is not None,
-            ALIGN=8 if rows.aligned else 1, **outer_options("outer forward", self.p.outer),
+        if self.in_two:
+            kernel, launch = outer_two_fwd_kernel, two_factor_tile(self.p.outer)
+        else:
+            kernel, launch = outer_fwd_kernel, outer_options("outer forward", self.p.outer)
+            launch["ONE_BLOCK"] = self.p.outer <= launch["BK"]
+        kernel[grid](
+            u, gate, z, scales, *self.ends, *self._table(rows, i, u.shape[-1], first, each),
+            M=self.p.inner, HAS_PRE=gate is not None, ALIGN=8 if rows.aligned else 1, **launch,
         )  # fmt: skip
         return z, scales
 
@@ -159,10 +177,14 @@ class Long:
     ) -> None:  # fmt: skip
         """The outer inverse, times the first of `a` into its second, and the same for `b`."""
         grid, each = self._grid(rows, i, len(z))
-        outer_inv_kernel[grid](
-            z, scales, k_scale, *a, *b, *self.ends, self.twiddles, *self._table(rows, i, a[1].shape[-1], first, each),
+        if self.in_two:
+            kernel, launch = outer_two_inv_kernel, two_factor_tile(self.p.outer)
+        else:
+            kernel, launch = outer_inv_kernel, outer_options("outer inverse", self.p.outer)
+        kernel[grid](
+            z, scales, k_scale, *a, *b, *self.ends, *self._table(rows, i, a[1].shape[-1], first, each),
             M=self.p.inner, HAS_A=a[0] is not None, HAS_B=b[0] is not None, SCALE_BY_K1=by_k1,
-            ALIGN=8 if rows.aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], **outer_options("outer inverse", self.p.outer),
+            ALIGN=8 if rows.aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], **launch,
         )  # fmt: skip
 
     def _spectrum(self, k: Tensor, taps: Rows) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,7 +194,7 @@ class Long:
         spectrum = k.new_empty((self.channels, p.outer, p.factors[0], p.keep), dtype=torch.int32)
         largest = k.new_empty((self.channels, p.outer))
         inner_filter_kernel[(p.outer, self.channels)](
-            z, scales, spectrum, largest, *self.middle, p.outer, BN=self.tile["BN"], **options("inner filter", p)
+            z, scales, spectrum, largest, *self.middle, p.outer, BN=self.columns, **options("inner filter", p)
         )
         _, exponent = torch.frexp(largest.amax(1))
         one = torch.ones_like(largest[:, 0])

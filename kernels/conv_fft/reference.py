@@ -21,8 +21,8 @@ def conv_fft(
 ) -> Tensor:
     """post * (filter convolved with (u * pre)), each document by itself.
 
-    u, pre, post: (B, H, L). filter: (H, K), lags 0 ... K - 1. reverse_filter: (H, K'), lags -1 ... -K'. document_starts: (B, L).
-    fraction: of the frequencies of the transform that the kernels take, the lowest ones, that are kept. Half precision is
+    u, pre, post: (B, H, L). filter: (H, K), lags 0 ... K - 1. reverse_filter: (H, K'), lags -1 ... -K'. document_starts: (B,
+    L). fraction: of the frequencies of the transform that the kernels take, the lowest ones, that are kept. Half precision is
     computed in float32 and rounded at the end.
     """
     wide = torch.promote_types(u.dtype, torch.float32)

@@ -1,7 +1,7 @@
 """The rows that kernels convolve: a table of where each begins and how long it is, for whole rows and for packed documents.
 
-Documents are independent rows, each as short as it is: that is what makes isolation cheaper than the packed convolution. They are
-sorted by transform length on the device, without synchronisation with the host.
+Documents are independent rows, each as short as it is: that is what makes isolation cheaper than the packed convolution.
+They are sorted by transform length on the device, without synchronisation with the host.
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ def length_classes(length: int) -> tuple[int, ...]:
     return tuple(classes)
 
 
+@functools.lru_cache(maxsize=64)
+def _bounds(classes: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(classes[:-1], dtype=torch.int32).to(device)
+
+
 def document_rows(starts: Tensor, channels: int, longest: int) -> Rows:
     """The documents of a (batch, channels, length) tensor, by length class.
 
@@ -62,8 +67,7 @@ def document_rows(starts: Tensor, channels: int, longest: int) -> Rows:
     ends = later.flip(1).cummin(dim=1).values.flip(1)
     lengths = (ends - position).to(torch.int32)
     classes = length_classes(longest)
-    bounds = torch.tensor(classes[:-1], dtype=torch.int32).to(device, non_blocking=True)
-    key = torch.where(begins, torch.bucketize(lengths, bounds), len(classes)).flatten().to(torch.int32)
+    key = torch.where(begins, torch.bucketize(lengths, _bounds(classes, device)), len(classes)).flatten().to(torch.int32)
     key, order = torch.sort(key, stable=True)
     count = torch.searchsorted(key, torch.arange(len(classes) + 1, device=device, dtype=torch.int32)).to(torch.int32)
     first = order // length * (channels * length) + order % length

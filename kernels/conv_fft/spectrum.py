@@ -9,7 +9,8 @@ from kernels.conv_fft.transforms import Plan, pack, weights
 
 
 def folded(k: Tensor, reverse: Tensor | None, points: int) -> Tensor:
-    """(H, points) complex: the taps at lags 0 ... points - 1 in the real part; in the imaginary part, negated, lag n - points at n.
+    """(H, points) complex: the taps at lags 0 ... points - 1 in the real part; in the imaginary part, negated, lag n -
+    points at n.
 
     k: (H, K), lag t at t. reverse: (H, K'), lag -(t + 1) at t. Taps that reach further than a row of `points` are left out.
     """
@@ -23,7 +24,10 @@ def folded(k: Tensor, reverse: Tensor | None, points: int) -> Tensor:
 
 
 def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan) -> tuple[Tensor, Tensor]:
-    """(H, outer, Na, keep) packed float16, each channel scaled by a power of two to a largest part in [2, 4); (H,) the scales."""
+    """(H, outer, Na, keep) packed float16, each channel scaled by a power of two to a largest part in [2, 4).
+
+    (H,) the scales.
+    """
     n_a, n_b = p.factors
     values = torch.fft.fft(
         folded(k.float(), reverse if reverse is None else reverse.float(), p.points) * weights(p.points, k.device)

@@ -22,15 +22,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Points that one program transforms, and their factors N1 x N2, forward and backward (which needs more registers).
+# Points that one program transforms, and their factors N1 x N2, forward and in the inner passes; and backward in one program,
+# which needs more registers.
 FORWARD = {256: (16, 16), 512: (32, 16), 1024: (32, 32), 2048: (64, 32), 4096: (64, 64), 8192: (128, 64)}
-BACKWARD = FORWARD | {4096: (128, 32)}
+BACKWARD = FORWARD | {1024: (64, 16), 4096: (128, 32)}
 # The inner transforms of long convolutions.
 INNER = (512, 1024, 2048, 4096)
 
-# What a card does, for the cost model: bytes and float16 operations per second that these kernels reach on an H200.
-_BANDWIDTH = 3.6e12
-_OPERATIONS = 3.0e14
+# Outer transforms that are done in two factors.
+OUTER = {256: (16, 16), 512: (32, 16), 1024: (32, 32)}
+
+# For the cost model, what these kernels reach on an H100 SXM (3.0 TB/s of copy): bytes per second, and float16 operations
+# per second of products so wide that their width does not matter.
+_BANDWIDTH = 2.7e12
+_OPERATIONS = 4.0e14
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ class Plan:
     """How a convolution of rows of some length is computed.
 
     points: N, the transform's length. outer: 1 when one program holds a row, else the number of points of the outer transform,
-    which goes through memory (three passes). inner: the points that one program transforms, factors[0] x factors[1]. keep: columns
-    of the last factor that are kept (frequency-sparse filters). seconds: the cost model's estimate for one row, forward.
+    which goes through memory (three passes). inner: the points that one program transforms, factors[0] x factors[1]. keep:
+    columns of the last factor that are kept (frequency-sparse filters). seconds: the cost model's estimate for one row,
+    forward.
     """
 
     points: int
@@ -62,10 +68,12 @@ class Plan:
 def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool = False) -> Plan:
     """The cheapest factorisation for rows of `length` samples.
 
-    The model: a row costs the larger of its bytes over the bandwidth and its matrix products over the tensor cores' rate, summed
-    over passes. One program (order 2) reads and writes each sample once and does 8 N1 + 16 N2 operations for it (real matrices
-    at both ends). Three passes (order 3) move 24 bytes per sample (gated) and do 8 N_outer + 16 (Na + Nb). Lengths that are no
-    power of two take the next power of two in one program; the outer transform is any multiple of 16.
+    The model: a program costs the larger of its bytes over the bandwidth and its matrix products' operations over the tensor
+    cores' rate, which falls with the width n of the products as n / (n + 16). One program (order 2) reads and writes each
+    sample once and does 8 N1 + 16 N2 operations for it (real matrices at both ends). Three passes (order 3) move 24 bytes
+    per sample (gated): the outer ones do 4 N_outer operations beside (4 Na + 8 Nb in two factors), the inner one 16 (Na +
+    Nb). Factors under 64 count as 64: they fill a tile block-diagonally. Lengths that are no power of two take the next
+    power of two in one program; the outer transform is any multiple of 16.
     A frequency-sparse filter is defined by the factors: those of the gated forward pass, then, always.
     """
     if fraction < 1:
@@ -73,18 +81,32 @@ def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool 
     io = (8 if gated else 4) * length
     found = []
     for points, (n1, n2) in (BACKWARD if backward else FORWARD).items():
-        keep = max(16, int(n2 * fraction))
-        height = max(n1, 64)  # small factors fill a tile with several rows, block-diagonally
         if length <= points:
-            work = points * (8 * height + 16 * keep)
-            found.append(Plan(points, 1, points, (n1, n2), keep, max(io / _BANDWIDTH, work / _OPERATIONS)))
-        if length > 4096 and points in INNER:
-            outer = 16 * math.ceil(length / points / 16)
-            total = outer * points
-            ends = max((io + 8 * total) / _BANDWIDTH, total * 8 * outer / _OPERATIONS)
-            middle = max(8 * total / _BANDWIDTH, total * (16 * height + 16 * keep) / _OPERATIONS)
-            found.append(Plan(total, outer, points, (n1, n2), keep, ends + middle))
+            keep = max(16, int(n2 * fraction))
+            work = points * (8 * max(n1, 64) + 16 * keep)
+            found.append(Plan(points, 1, points, (n1, n2), keep, max(io / _BANDWIDTH, work / _rate(n2))))
+    for inner in INNER if length > 4096 else ():
+        outer = 16 * math.ceil(length / inner / 16)
+        if outer > 64:
+            outer = 1 << (outer - 1).bit_length()
+        n1, n2 = FORWARD[inner]
+        keep = max(16, int(n2 * fraction))
+        points = outer * inner
+        middle = max(8 * points / _BANDWIDTH, points * 16 * (max(n1, 64) + keep) / _rate(n2))
+        seconds = (io + 8 * points) / _BANDWIDTH + 2 * points * _outer_work(outer) + middle
+        found.append(Plan(points, outer, inner, (n1, n2), keep, seconds))
     return min(found, key=lambda p: p.seconds)
+
+
+def _rate(width: int) -> float:
+    return _OPERATIONS * width / (width + 16)
+
+
+def _outer_work(outer: int) -> float:
+    """Seconds per point of an outer transform beside its traffic."""
+    if outer in OUTER:
+        return (4 * OUTER[outer][0] + 8 * OUTER[outer][1]) / _rate(16)
+    return 4 * outer / (_OPERATIONS / (2 if outer >= 64 else 4))
 
 
 def _phases(rows: Tensor, columns: Tensor, period: int) -> tuple[Tensor, Tensor]:
@@ -102,14 +124,16 @@ def _quarters(count: int) -> Tensor:
 def weighted_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """F1 (real, imaginary), float16, `copies` times along the diagonal. Its inverse's real part is F1r^T z_r + F1i^T z_i."""
     parts = (m / math.sqrt(points) for m in _phases(_quarters(points), torch.arange(points), points))
-    return tuple(torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)  # type: ignore[return-value]
+    real, imaginary = (torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)
+    return real, imaginary
 
 
 @functools.lru_cache(maxsize=64)
 def plain_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The unitary DFT of `points` points (real, imaginary), float16, `copies` times along the diagonal. Symmetric."""
     parts = (m / math.sqrt(points) for m in _phases(4 * torch.arange(points), torch.arange(points), points))
-    return tuple(torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)  # type: ignore[return-value]
+    real, imaginary = (torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)
+    return real, imaginary
 
 
 @functools.lru_cache(maxsize=64)
@@ -117,7 +141,8 @@ def kept_columns(points: int, keep: int, device: torch.device) -> tuple[Tensor, 
     """F2 (points, keep) (real, imaginary), float16: all columns in order, or the `keep` of lowest frequency, from -keep/2."""
     columns = torch.arange(keep) - (keep // 2 if keep < points else 0)
     real, imaginary = _phases(4 * torch.arange(points), columns, points)
-    return tuple((m / math.sqrt(points)).to(device, torch.float16).contiguous() for m in (real, imaginary))  # type: ignore[return-value]
+    size = math.sqrt(points)
+    return (real / size).to(device, torch.float16).contiguous(), (imaginary / size).to(device, torch.float16).contiguous()
 
 
 @functools.lru_cache(maxsize=64)
@@ -129,7 +154,10 @@ def twiddles(n1: int, n2: int, weighted: bool, device: torch.device) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def exact_constants(factors: tuple[int, int], keep: int, device: torch.device) -> tuple[Tensor, ...]:
-    """F1, F2 (real, imaginary), each (2, ...) float16: its rounding and what that leaves out; T's real and imaginary part, float32."""
+    """F1, F2 (real, imaginary), each (2, ...) float16: its rounding and what that leaves out.
+
+    T's real and imaginary part, float32.
+    """
     n1, n2 = factors
     columns = torch.arange(keep) - (keep // 2 if keep < n2 else 0)
     first = [m / math.sqrt(n1) for m in _phases(_quarters(n1), torch.arange(n1), n1)]
@@ -138,6 +166,13 @@ def exact_constants(factors: tuple[int, int], keep: int, device: torch.device) -
     return tuple(
         m.to(device).contiguous() for m in (*halves, *(t.float() for t in _phases(_quarters(n1), torch.arange(n2), n1 * n2)))
     )
+
+
+@functools.lru_cache(maxsize=16)
+def twiddles_in_two(factors: tuple[int, int], n2: int, device: torch.device) -> Tensor:
+    """T of an outer transform of two factors, n2 columns: (Na, n2, Nb), packed."""
+    n_a, n_b = factors
+    return twiddles(n_a * n_b, n2, True, device).view(n_b, n_a, n2).permute(1, 2, 0).contiguous()
 
 
 def pack(values: Tensor) -> Tensor:

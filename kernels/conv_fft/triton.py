@@ -14,9 +14,9 @@ from torch import Tensor
 from kernels.configurations import Configuration
 from kernels.conv_fft import reference
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
-from kernels.conv_fft.launch_long import Long, outer_options
+from kernels.conv_fft.launch_long import Long, outer_options, two_factor_tile
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
-from kernels.conv_fft.transforms import BACKWARD, FORWARD, INNER, Plan, plan
+from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
 from kernels.conv_fft.triton_long import (
@@ -26,6 +26,7 @@ from kernels.conv_fft.triton_long import (
     outer_fwd_kernel,
     outer_inv_kernel,
 )
+from kernels.conv_fft.triton_outer import outer_two_fwd_kernel, outer_two_inv_kernel
 from kernels.triton_support import TRITON_TYPES
 
 
@@ -82,41 +83,49 @@ def shipped() -> Iterator[Configuration]:
     """The sizes with the most and the fewest registers, bfloat16: those between are the same code with smaller tiles."""
     pointers = dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
     pointers |= dict.fromkeys(("F1R", "F1I", "FR", "FI", "F2R", "F2I"), "*fp16")
-    pointers |= dict.fromkeys(("K", "T", "LENGTH", "COUNT", "Z", "ZX", "ZG"), "*i32")
+    pointers |= dict.fromkeys(("K", "T", "T1", "LENGTH", "COUNT", "Z", "ZX", "ZG"), "*i32")
     pointers |= dict.fromkeys(
         ("K_SCALE", "K_INVERSE", "K_LARGEST", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "DK_SCALE"), "*fp32"
     ) | {"FIRST": "*i64"}
     pointers |= dict.fromkeys(("WHICH", "row_length", "first_channel", "N1", "capacity", "ROWS"), "i32")
     flags = {"HAS_PRE": True, "HAS_POST": True, "FULL": True, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
-    for points in (256, 1024, 4096, 8192):
+    for points in (256, 4096, 8192):
         for name, kernel, backward in (("fused forward", fused_fwd_kernel, False), ("fused backward", fused_bwd_kernel, True)):
             p = _plan(points, 1, backward)
             allowed = SPILLS.get((name, *p.factors), 0)
             yield _configuration(f"{name} {points}", kernel, pointers, flags, options(name, p), allowed, True)
     filters = dict.fromkeys(("TAPS", "REVERSE", "DTAPS", "DREVERSE", "COS", "SIN"), "*fp32") | pointers
     filters |= dict.fromkeys(("taps", "reverse_taps", "parts"), "i32")
-    for factors in ((32, 32), (128, 64)):
+    for factors in ((128, 64),):
         n1, n2 = factors
         constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True}
         label = f"{n1} x {n2}"
         yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, constants, max(4, n1 // 16))
         constants = constants | {"P": max(1, 64 // n1)}
         yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
-    for outer in (16, 64, 256):
+    inverse = {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}
+    for outer in (64, 128):
         for name, kernel, more in (
             ("outer forward", outer_fwd_kernel, {"HAS_PRE": True, "ONE_BLOCK": outer <= 64}),
-            ("outer inverse", outer_inv_kernel, {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}),
+            ("outer inverse", outer_inv_kernel, inverse),
         ):
             constants = {"M": 1024, "ALIGN": 8} | more
             launch = outer_options(name, outer)
             yield _configuration(f"{name} {outer}", kernel, pointers, constants, launch, 0, outer >= 64)
+    for outer in (256, 1024):
+        for name, kernel, more in (
+            ("outer forward", outer_two_fwd_kernel, {"HAS_PRE": True}),
+            ("outer inverse", outer_two_inv_kernel, inverse),
+        ):
+            constants = {"M": 2048, "ALIGN": 8} | more
+            yield _configuration(f"{name} in two {outer}", kernel, pointers, constants, two_factor_tile(outer), 0, True)
     for inner in (1024, 4096):
         for name, kernel, more in (
             ("inner forward", inner_fwd_kernel, {}),
             ("inner backward", inner_bwd_kernel, {"NEEDS_Y": True, "TAPS": True}),
             ("inner filter", inner_filter_kernel, {}),
         ):
-            p = _plan(inner, 16, name == "inner backward")
+            p = _plan(inner, 16, False)
             allowed = SPILLS.get((name, *p.factors), 0)
             yield _configuration(f"{name} {inner}", kernel, pointers, more | {"BN": 256}, options(name, p), allowed, True)
 
@@ -127,7 +136,13 @@ def _plan(inner: int, outer: int, backward: bool) -> Plan:
 
 
 def _configuration(
-    name: str, kernel: Any, signature: dict[str, str], constants: dict[str, Any], launch: dict[str, Any], spills: int, wgmma: bool
+    name: str,
+    kernel: Any,
+    signature: dict[str, str],
+    constants: dict[str, Any],
+    launch: dict[str, Any],
+    spills: int,
+    wgmma: bool,
 ) -> Configuration:
     launch = dict(launch)
     warps, stages, limit = launch.pop("num_warps"), launch.pop("num_stages"), launch.pop("maxnreg", None)

@@ -1,8 +1,13 @@
-"""A filter's spectrum as the fused kernels multiply by it, and the gradient of a spectrum back to the taps: one program a channel.
+"""A filter's spectrum as the fused kernels multiply by it, and the gradient of a spectrum back to the taps: one program a
+channel.
 
 Filters are float32 and stay so in effect: every float16 operand comes with the float16 of what it leaves out, and a product is
 the three larger of the four products of halves.
 """
+
+# Triton's decorators hide from type checkers how kernels are launched and what they return.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -36,7 +41,10 @@ def filter_spectrum_kernel(
     TAPS, REVERSE, K, K_SCALE, F1R, F1I, F2R, F2I, COS, SIN, taps, reverse_taps,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TWO_SIDED: tl.constexpr,
 ):  # fmt: skip
-    """Grid (channels,): K (channels, N1, C2) packed, scaled to a largest part in [2, 4); K_SCALE (channels,) what it was over."""
+    """Grid (channels,): K (channels, N1, C2) packed, scaled to a largest part in [2, 4).
+
+    K_SCALE (channels,) what it was over.
+    """
     i_h = tl.program_id(0).to(tl.int64)
     n1 = tl.arange(0, N1)
     n2 = tl.arange(0, N2)

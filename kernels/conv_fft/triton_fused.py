@@ -1,8 +1,13 @@
 """One program per row, or several: the whole right-angle transform, its product with the filter and the way back, on chip.
 
-The rows of a tile are `P` rows of data by N1 (P N1 = 64 or 128), block-diagonal in the first factor, so that every product has a
-tensor-core tile's height. float16 operands, float32 sums. Each row is scaled by a power of two to a largest value in [1, 2).
+The rows of a tile are `P` rows of data by N1 (P N1 = 64 or 128), block-diagonal in the first factor, so that every product
+has a tensor-core tile's height. float16 operands, float32 sums. Each row is scaled by a power of two to a largest value in
+[1, 2).
 """
+
+# Triton's decorators hide from type checkers how kernels are launched and what they return.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -90,8 +95,9 @@ def row_scale(x, P: tl.constexpr, N1: tl.constexpr):
         return tl.reshape(scale, (P * N1, 1)), tl.reshape(inverse, (P * N1, 1))
 
 
-# What was loaded before is loaded again rather than kept: registers are what these kernels lack, and the first-level cache has it.
-# The compiler takes two loads of one address for one, unless they differ in something; `AGAIN` gives them another cache modifier.
+# What was loaded before is loaded again rather than kept: registers are what these kernels lack, and the first-level cache
+# has it. The compiler takes two loads of one address for one, unless they differ in something; `AGAIN` gives them another
+# cache modifier.
 
 
 @triton.jit
@@ -197,7 +203,10 @@ def fused_bwd_kernel(
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
-    """Gradients; the transform of the input is computed again. DK (splits, channels, P N1, C2, 2): sums over a program's rows."""
+    """Gradients; the transform of the input is computed again.
+
+    DK (splits, channels, P N1, C2, 2): sums over a program's rows.
+    """
     i_s = tl.program_id(0)
     i_h = tl.program_id(1).to(tl.int64)
     BM: tl.constexpr = P * N1

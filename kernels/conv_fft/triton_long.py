@@ -1,9 +1,14 @@
 """Rows that no program can hold: an outer transform through memory around the one of `triton_fused`, in three passes.
 
-n = n1 M + n2, k = k1 + N1 k2. `outer_fwd_kernel` transforms over n1 (real to complex), `inner_*_kernel` convolves over n2 for each
-k1 (plain transforms of M points), `outer_inv_kernel` transforms back over k1 (complex to real). What goes between them is packed
-float16, 4 bytes per sample. A tile of columns n2 has its own power-of-two scale: the inner kernel brings a row's tiles to one.
+n = n1 M + n2, k = k1 + N1 k2. `outer_fwd_kernel` transforms over n1 (real to complex), `inner_*_kernel` convolves over n2
+for each k1 (plain transforms of M points), `outer_inv_kernel` transforms back over k1 (complex to real). What goes between
+them is packed float16, 4 bytes per sample. A tile of columns n2 has its own power-of-two scale: the inner kernel brings a
+row's tiles to one.
 """
+
+# Triton's decorators hide from type checkers how kernels are launched and what they return.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportAssignmentType=false
 
 from __future__ import annotations
 
@@ -98,13 +103,21 @@ def _matrix_block(F1R, F1I, k1, n1, N1):
 def _column_scale(
     p_scale, rows, valid, i_r, NB: tl.constexpr, P: tl.constexpr, NA: tl.constexpr, M: tl.constexpr, BN: tl.constexpr
 ):
-    """Of each tile row (p, a): the scale of its columns over its data row's largest, (P NA, 1), and the largest, (P NA, 1)."""
+    """Of each place of the tile: the scale of its columns over its data row's largest, (P NA, 1 or NB).
+
+    The largest, (P NA, 1).
+    """
     tiles: tl.constexpr = M // BN
     row = i_r + rows // NA
     every = tl.arange(0, tiles)
     there = row[:, None] < valid
-    largest = tl.max(tl.load(p_scale + row[:, None] * tiles + every[None, :], mask=there, other=1.0), axis=1, keep_dims=True)
-    mine = tl.load(p_scale + row[:, None] * tiles + ((rows % NA) * NB // BN)[:, None], mask=there, other=1.0)
+    p_row = p_scale + row[:, None] * tiles
+    largest = tl.max(tl.load(p_row + every[None, :], mask=there, other=1.0), axis=1, keep_dims=True)
+    if BN % NB == 0:
+        mine = tl.load(p_row + ((rows % NA) * NB // BN)[:, None], mask=there, other=1.0)
+    else:
+        column = (rows % NA)[:, None] * NB + tl.arange(0, NB)[None, :]
+        mine = tl.load(p_row + column // BN, mask=there, other=1.0)
     return mine / largest, largest
 
 
@@ -294,7 +307,8 @@ def inner_filter_kernel(
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
 def outer_inv_kernel(
-    Z, Z_SCALE, K_SCALE, A, OUT_A, B, OUT_B, F1R, F1I, T, FIRST, LENGTH, COUNT, WHICH, row_length, first_channel, N1, capacity, ROWS,
+    Z, Z_SCALE, K_SCALE, A, OUT_A, B, OUT_B, F1R, F1I, T, FIRST, LENGTH, COUNT, WHICH, row_length,
+    first_channel, N1, capacity, ROWS,
     M: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr,
     HAS_A: tl.constexpr, HAS_B: tl.constexpr, SCALE_BY_K1: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip

@@ -16,7 +16,7 @@ from kernels.triton_support import narrow
 
 
 @triton.jit
-def _unzip(x):
+def unzip8(x):
     """[BC, NV, 8] -> eight [BC, NV], in order."""
     even, odd = tl.split(tl.reshape(x, (x.shape[0], x.shape[1], 2, 2, 2)))
     x04, x26 = tl.split(even)
@@ -29,7 +29,7 @@ def _unzip(x):
 
 
 @triton.jit
-def _zip(x):
+def zip8(x):
     """Eight [BC, NV] -> [BC, NV, 8]."""
     even = tl.join(tl.join(x[0], x[4]), tl.join(x[2], x[6]))
     odd = tl.join(tl.join(x[1], x[5]), tl.join(x[3], x[7]))
@@ -52,14 +52,14 @@ def _load_inputs(p_u, p_pre, p_state, c, t, D, L, su_c, sp_c, K: tl.constexpr, H
     if HAS_STATE:
         before = (c < D)[:, None, None] & ((t < 0) & (t > -K))[None, :, :]
         x += tl.load(p_state + c[:, None, None] * (K - 1) + (K - 1 + t)[None, :, :], mask=before, other=0.0).to(tl.float32)
-    return _unzip(x)
+    return unzip8(x)
 
 
 @triton.jit
 def _load_starts(p_start, t, L, K: tl.constexpr):
     """First position that each token may see: eight [1, NV]. A row's first document sees the state before it too."""
     start = tl.load(p_start + t, mask=(t >= 0) & (t < L), other=0)
-    return _unzip(tl.where(start == 0, -K, start)[None, :, :])
+    return unzip8(tl.where(start == 0, -K, start)[None, :, :])
 
 
 @triton.jit
@@ -102,7 +102,7 @@ def fir_bdl_fwd_kernel(
         if SILU:
             z = z / (1.0 + tl.exp(-z))
         out += (z,)
-    y = _zip(out)
+    y = zip8(out)
     there = _vectors(c, t, D, L)
     if HAS_POST:
         y *= tl.load(p_post + c.to(tl.int64)[:, None, None] * spost_c + t[None, :, :], mask=there, other=0.0).to(tl.float32)
@@ -159,11 +159,11 @@ def fir_bdl_bwd_kernel(
         dy_after = tl.load(p_dy + c64 * L + (t + 8)[None, :, :], mask=after, other=0.0).to(tl.float32)
         if HAS_DOCS:
             starts = _load_starts(p_start, t, L, K) + _load_starts(p_start, t + 8, L, K)
-        dz = _unzip(dy) + _unzip(dy_after)
+        dz = unzip8(dy) + unzip8(dy_after)
         if HAS_POST:
             post = tl.load(p_post + c64 * spost_c + t[None, :, :], mask=there, other=0.0).to(tl.float32)
             post_after = tl.load(p_post + c64 * spost_c + (t + 8)[None, :, :], mask=after, other=0.0).to(tl.float32)
-            posts = _unzip(post) + _unzip(post_after)
+            posts = unzip8(post) + unzip8(post_after)
         if SILU or HAS_POST:
             x += _load_inputs(p_u, p_pre, p_state, c, t + 8, D, L, su_c, spre_c, K, HAS_PRE, HAS_STATE)
             dzs = ()
@@ -188,7 +188,7 @@ def fir_bdl_bwd_kernel(
                 dzs += (g,)
             dz = dzs
             if HAS_POST:
-                tl.store(p_dpost + c64 * L + t[None, :, :], narrow(_zip(dposts), DTYPE), mask=there)
+                tl.store(p_dpost + c64 * L + t[None, :, :], narrow(zip8(dposts), DTYPE), mask=there)
         sums = ()
         for j in tl.static_range(K):
             total = dtaps[j]
@@ -209,7 +209,7 @@ def fir_bdl_bwd_kernel(
                     later = tl.where(starts[i + j] <= (first + i)[None, :], later, 0.0)
                 dv += later * taps[j]
             out += (dv,)
-        du = _zip(out)
+        du = zip8(out)
         if HAS_STATE:
             before = (c < D)[:, None, None] & ((t < 0) & (t > -K))[None, :, :]
             tl.store(p_dstate + c[:, None, None] * (K - 1) + (K - 1 + t)[None, :, :], narrow(du, DTYPE), mask=before)

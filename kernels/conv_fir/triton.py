@@ -24,8 +24,8 @@ MOST_TAPS = 8  # of the kernels that keep all taps in registers
 # Shapes of programs, chosen by measurement (benchmarks/NOTES.md). (B, L, D): U rows at once, BS segments of about ROWS rows,
 # BD channels.
 _BLD_FORWARD = {"U": 8, "BS": 4, "BD": 256, "num_warps": 4}
-_BLD_BACKWARD = {"U": 4, "BS": 4, "BD": 128, "num_warps": 4}
-_BLD_ROWS = 128
+_BLD_BACKWARD = {"U": 4, "BS": 2, "BD": 128, "num_warps": 2}
+_BLD_ROWS = {"forward": 16, "backward": 128}
 # (B, D, L): BC channels, NV vectors of 8 in time; the backward takes up to SPAN blocks in one program.
 _BDL_FORWARD = {"BC": 1, "NV": 128, "num_warps": 4}
 _BDL_BACKWARD = {"BC": 1, "NV": 128, "num_warps": 4}
@@ -33,7 +33,7 @@ _BDL_SPAN = 8
 if interpreted():  # which takes as long for a large block as for a small one
     _BLD_FORWARD = _BLD_BACKWARD = {"U": 4, "BS": 8, "BD": 32, "num_warps": 4}
     _BDL_FORWARD = _BDL_BACKWARD = {"BC": 32, "NV": 4, "num_warps": 4}
-    _BLD_ROWS = 4
+    _BLD_ROWS = {"forward": 4, "backward": 4}
 
 
 def _flags(
@@ -67,9 +67,9 @@ def _channels_first(channels_last: bool, *tensors: Tensor | None) -> list[Tensor
     return [t if t is None or not channels_last else t.transpose(1, 2).contiguous() for t in tensors]
 
 
-def _segment_rows(length: int, step: int, extra: int, segments: int) -> int:
+def _segment_rows(direction: str, length: int, step: int, extra: int, segments: int) -> int:
     """Rows of a segment, so that rows + extra is a multiple of the step: about _BLD_ROWS, fewer for a short sequence."""
-    wanted = min(_BLD_ROWS, triton.cdiv(length, segments))
+    wanted = min(_BLD_ROWS[direction], triton.cdiv(length, segments))
     return max(triton.cdiv(wanted + extra, step) * step - extra, 1)
 
 
@@ -99,7 +99,7 @@ def forward(
     inputs = (u, weight, bias, pregate, postgate, state, document_starts, y, length, channels)
     if channels_last:
         shape = _BLD_FORWARD
-        rows = _segment_rows(length, shape["U"], 0, shape["BS"])
+        rows = _segment_rows("forward", length, shape["U"], 0, shape["BS"])
         grid = (triton.cdiv(channels, shape["BD"]), triton.cdiv(length, rows * shape["BS"]), batch)
         fir_bld_fwd_kernel[grid](*inputs, rows, *_strides(u, pregate, postgate), **flags, **shape)
     else:
@@ -140,7 +140,7 @@ def backward(
     early = 0 if state is None else (taps - 1 if channels_last else 8)
     if channels_last:
         shape = _BLD_BACKWARD
-        rows = _segment_rows(length + early, shape["U"], taps - 1, shape["BS"])
+        rows = _segment_rows("backward", length + early, shape["U"], taps - 1, shape["BS"])
         spans = triton.cdiv(length + early, rows * shape["BS"])
         grid = (triton.cdiv(channels, shape["BD"]), spans, batch)
         kernel, size = fir_bld_bwd_kernel, rows
@@ -162,7 +162,7 @@ def backward(
 
 
 def shipped() -> Iterator[Configuration]:
-    """Both layouts and directions in bfloat16, plain and with everything fused."""
+    """Both layouts and directions in bfloat16 with everything fused, and the one that is short of registers without."""
     pointers = {"p_w": "*fp32", "p_bias": "*fp32", "p_start": "*i32", "p_dw": "*fp32", "p_dbias": "*fp32"}
     names = ("p_dy", "p_u", "p_pre", "p_post", "p_state", "p_y", "p_du", "p_dpre", "p_dpost", "p_dstate")
     signature = pointers | dict.fromkeys(names, "*bf16") | dict.fromkeys(("L", "D", "TS", "blocks"), "i32")
@@ -174,7 +174,7 @@ def shipped() -> Iterator[Configuration]:
         "bdl_backward": (fir_bdl_bwd_kernel, _BDL_BACKWARD),
     }
     for name, (kernel, shape) in kernels.items():
-        for fused in (False, True):
+        for fused in (False, True) if kernel is fir_bld_bwd_kernel else (True,):
             present = dict.fromkeys(("HAS_BIAS", "SILU", "HAS_PRE", "HAS_POST", "HAS_STATE", "HAS_DOCS"), fused)
             absent = (
                 () if fused else ("p_bias", "p_pre", "p_post", "p_state", "p_start", "p_dbias", "p_dpre", "p_dpost", "p_dstate")

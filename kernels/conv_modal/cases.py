@@ -64,7 +64,16 @@ def case(name: str, dtype: torch.dtype, inputs: dict[str, Any]) -> Case:
 def state_case(name: str, dtype: torch.dtype, inputs: dict[str, Any]) -> Case:
     """The same with the state after the last token, values alone."""
     return Case(
-        "conv_modal", name, conv_modal_state, reference, inputs, dtype, _FLOAT32, limits=CONVOLUTION_LIMITS, backward=False
+        "conv_modal",
+        name,
+        conv_modal_state,
+        reference,
+        inputs,
+        dtype,
+        _FLOAT32,
+        plain=unfused,
+        limits=CONVOLUTION_LIMITS,
+        backward=False,
     )
 
 
@@ -81,6 +90,6 @@ def cases() -> Iterator[Case]:
         yield state_case("B2 D8 L1500 N8 everything, states", dtype, everything)
     yield case("B1 D4 L5000 N5 two tiles", torch.bfloat16, arguments(1, 4, 5000, 5, fused=True))
     yield case("B3 D4 L7 N32", torch.bfloat16, arguments(3, 4, 7, 32))
-    yield case("B2 D4 L200 N64", torch.bfloat16, arguments(2, 4, 200, 64, fused=True))
-    yield filter_case("D64 L10000 N16", {**modes(64, 16), "length": 10000})
-    yield filter_case("D4 L1000003 N32", {**modes(4, 32, 1e-6), "length": 1_000_003})
+    yield case("B2 D16 L200 N64", torch.bfloat16, arguments(2, 16, 200, 64, fused=True))
+    yield filter_case("D16 L10000 N16", {**modes(16, 16), "length": 10000})
+    yield filter_case("D1 L1000003 N4", {**modes(1, 4, 1e-6), "length": 1_000_003})

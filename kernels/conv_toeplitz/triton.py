@@ -25,10 +25,11 @@ _PROGRAMS = 1056
 _RESIDENT = 2
 # Rows of a tile and warps, by chunk size; chosen by measurement (benchmarks/NOTES.md).
 _SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 3}, 128: {"R": 128, "num_warps": 8, "num_stages": 3}}
-_DOCUMENT_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 2}, 128: {"R": 64, "num_warps": 8, "num_stages": 2}}
+# With documents, dz or float32 there is more to hold.
+_SMALL_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 2}, 128: {"R": 64, "num_warps": 8, "num_stages": 2}}
 _FILTER_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 2}, 128: {"R": 64, "num_warps": 8, "num_stages": 2}}
 if interpreted():
-    _SHAPES = _DOCUMENT_SHAPES = _FILTER_SHAPES = {16: {"R": 16, "num_warps": 4, "num_stages": 2}}
+    _SHAPES = _SMALL_SHAPES = _FILTER_SHAPES = {16: {"R": 16, "num_warps": 4, "num_stages": 2}}
 
 
 def chunk_size(taps: int, dtype: torch.dtype) -> int:
@@ -94,7 +95,8 @@ def _launch(
     dstate: Tensor | None = None,
     transposed: bool = False,
 ) -> None:
-    shape = (_SHAPES if starts is None else _DOCUMENT_SHAPES)[plan.chunk]
+    small = starts is not None or dy is not None or x.dtype == torch.float32
+    shape = (_SMALL_SHAPES if small else _SHAPES)[plan.chunk]
     early = triton.cdiv(plan.taps - 1, plan.chunk) if transposed and state is not None else 0
     chunks, total, tiles, splits = plan.rows(shape["R"], early)
     if not total:
@@ -207,10 +209,11 @@ def shipped() -> Iterator[Configuration]:
         "two_stage_dz": {"C": 64, "RESIDENT": 2, "GRADIENT": True, "SILU": True} | gated,
         "two_stage_transposed": {"C": 64, "RESIDENT": 2, "TRANSPOSED": True, "HAS_PRE": True},
         "blocks_forward": {"C": 128, "RESIDENT": 0} | gated,
+        "blocks_dz": {"C": 128, "RESIDENT": 0, "GRADIENT": True, "SILU": True} | gated,
         "blocks_documents": {"C": 128, "RESIDENT": 0, "HAS_DOCS": True} | gated,
     }
     for name, variant in variants.items():
-        shapes = _DOCUMENT_SHAPES if "HAS_DOCS" in variant else _SHAPES
+        shapes = _SMALL_SHAPES if "HAS_DOCS" in variant or "GRADIENT" in variant else _SHAPES
         yield _configuration(name, toeplitz_kernel, signature, plain | variant, shapes)
     for chunk in (64, 128):
         yield _configuration(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -50,35 +52,55 @@ def forward(
         q = q.contiguous()
     planned = []
     for k, v, rows, shared in parts:
-        plan = using[shared] if using else split(D, rows, q.dtype)
-        BM = min(max(16, int(triton.next_power_of_2(rows))), 64)
-        programs = k.shape[0] * k.shape[1] * triton.cdiv(rows, BM)
+        plan = using[shared] if using else split(D, q.dtype, shared)
+        tile = min(max(16, int(triton.next_power_of_2(rows))), plan.rows)
+        programs = k.shape[0] * k.shape[1] * triton.cdiv(rows, tile)
         # As many stretches as keep every multiprocessor busy, none shorter than two blocks of keys.
         wanted = triton.cdiv(plan.programs * _multiprocessors(q.device), programs)
         splits = max(1, min(wanted, triton.cdiv(k.shape[2], 2 * plan.keys)))
-        planned.append((k, v, rows, shared, plan, BM, splits))
+        planned.append((loadable(k), loadable(v), rows, shared, plan, tile, splits))
     slots = sum(splits for *_, splits in planned)
     parts_o = q.new_empty(slots, B, H, queries, D, dtype=torch.float32)
     parts_lse = q.new_empty(slots, B, H, queries, dtype=torch.float32)
     BD, slot = int(triton.next_power_of_2(D)), 0
-    for k, v, rows, shared, plan, BM, splits in planned:
-        k, v = loadable(k), loadable(v)
-        _SPLIT[(splits, k.shape[1] * triton.cdiv(rows, BM), k.shape[0])](
-            q, rows_descriptor(k, plan.keys, BD), rows_descriptor(v, plan.keys, BD), k, v, None if shared else lengths,
-            parts_o, parts_lse, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
-            B, H, queries, k.shape[2], splits, slot, window, scale * _LOG2_E,
-            G=G, D=D, BM=BM, BN=plan.keys, BD=BD, SHARED=shared, HAS_LENGTHS=lengths is not None,
-            HAS_WINDOW=bool(window) and not shared,
-            STAGES=plan.stages, PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32", DTYPE=TRITON_TYPES[q.dtype],
-            num_warps=plan.warps,
-        )  # fmt: skip
+    for k, v, rows, shared, plan, tile, splits in planned:
+        # Products on the shared prefix and reads of the sequences' own caches do not wait for each other.
+        with _beside(q.device) if shared and len(planned) > 1 else nullcontext():
+            _SPLIT[(splits, k.shape[1] * triton.cdiv(rows, tile), k.shape[0])](
+                q, rows_descriptor(k, plan.keys, BD), rows_descriptor(v, plan.keys, BD), k, v, None if shared else lengths,
+                parts_o, parts_lse, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
+                B, H, queries, k.shape[2], splits, slot, window, scale * _LOG2_E,
+                G=G, D=D, BM=tile, BN=plan.keys, BD=BD, SHARED=shared, HAS_LENGTHS=lengths is not None,
+                HAS_WINDOW=bool(window) and not shared, STAGES=plan.stages,
+                PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32", DTYPE=TRITON_TYPES[q.dtype],
+                num_warps=plan.warps, num_stages=plan.stages,
+            )  # fmt: skip
         slot += splits
+    if len(planned) > 1 and q.is_cuda:
+        torch.cuda.current_stream(q.device).wait_stream(_side_stream(q.device))
     rows = B * H * queries
     _COMBINE[(rows,)](
         parts_o, parts_lse, o, lse, *o.stride()[:3], H, queries, slots, rows,
         D=D, BD=BD, SLOTS=int(triton.next_power_of_2(slots)), DTYPE=TRITON_TYPES[q.dtype], num_warps=4,
     )  # fmt: skip
     return o, lse
+
+
+@contextmanager
+def _beside(device: torch.device) -> Iterator[None]:
+    """Launches inside run beside what the current stream does next, after what it has done; it must wait for them."""
+    if device.type != "cuda":
+        yield
+        return
+    side = _side_stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        yield
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 def _multiprocessors(device: torch.device) -> int:
@@ -102,7 +124,8 @@ def shipped() -> Iterator[Configuration]:
 
 def _configuration(head_dim: int, dtype: torch.dtype, shared: bool) -> Configuration:
     kind = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
-    plan, BM = split(head_dim, 1, dtype), 64 if shared else 16
+    plan = split(head_dim, dtype, shared)
+    BM = plan.rows if shared else 16
     keys = f"tensordesc<{kind}[1, 1, {plan.keys}, {head_dim}]>"
     signature = {"p_q": f"*{kind}", "k_desc": keys, "v_desc": keys, "p_k": f"*{kind}", "p_v": f"*{kind}", "p_lengths": "*i32"}
     signature |= {"p_o": "*fp32", "p_lse": "*fp32", "scale_log2": "fp32"}

@@ -16,7 +16,7 @@ from kernels.configurations import Configuration
 from kernels.linear_cross_entropy.reference import shares
 from kernels.triton_support import narrow
 
-_BLOCK, _WARPS = 8192, 8
+_BLOCK, _WARPS = 16384, 16
 _WIDTH_BLOCK = 1024
 _SCALE_BLOCK = 4096
 _IGNORED = -1

@@ -1,4 +1,7 @@
-"""A convolution along time with whatever kernel is fastest for its filter: `long_conv` chooses among the four and can say which."""
+"""A convolution along time with whatever kernel is fastest for its filter.
+
+`long_conv` chooses among the four and can say which.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ class Modes:
 
 @dataclass(frozen=True)
 class Choice:
-    """operator: conv_fir, conv_toeplitz, conv_modal or conv_fft. picoseconds: the model's estimate per sample of each candidate."""
+    """operator: conv_fir, conv_toeplitz, conv_modal or conv_fft.
+
+    picoseconds: the model's estimate per sample of each candidate.
+    """
 
     operator: str
     picoseconds: dict[str, float]
@@ -65,7 +71,8 @@ def choose(
     rate = torch.float32 if dtype == torch.float64 else dtype
     if modes:
         time = max(moved, (128 + 16 * modes) / _MODAL[rate])
-        return Choice("conv_modal", {"conv_modal": 1e12 * time}, f"{modes} modes are a scan: one read and one write at any length")
+        reason = f"{modes} modes are a scan: one read and one write at any length"
+        return Choice("conv_modal", {"conv_modal": 1e12 * time}, reason)
     found: dict[str, float] = {}
     if not two_sided and not sparse:
         if taps <= _SHORT:
@@ -96,16 +103,21 @@ def long_conv(
 ) -> Tensor:
     """y = postgate * (filter * (pregate * u) + skip (pregate * u)) by the operator that `choose` names.
 
-    u, pregate, postgate: (batch, channels, length). filter: (filters, taps), lags 0 ... taps - 1, channels a multiple of filters
-    (groups of channels share one); or `Modes`. reverse_filter, kept_frequencies, longest_document: see `kernels.conv_fft`.
-    skip: (channels,). cu_seqlens or document_starts: documents that are convolved each by itself (`kernels.documents`).
-    explain: called with one line that says which operator runs and why (`print`, say). Returns a tensor like u; differentiable once
-    in every tensor. ValueError on anything else.
+    u, pregate, postgate: (batch, channels, length). filter: (filters, taps), lags 0 ... taps - 1, channels a multiple of
+    filters (groups of channels share one); or `Modes`. reverse_filter, kept_frequencies, longest_document: see
+    `kernels.conv_fft`. skip: (channels,). cu_seqlens or document_starts: documents that are convolved each by itself
+    (`kernels.documents`). explain: called with one line that says which operator runs and why (`print`, say). Returns a
+    tensor like u; differentiable once in every tensor. ValueError on anything else.
     """
     check_tensors("long_conv", u=u)
     check_shape("long_conv", "u", u, (None, None, None), "(batch, channels, length)")
     channels, length = u.shape[1:]
-    given = {"pregate": pregate, "postgate": postgate, "cu_seqlens": cu_seqlens, "document_starts": document_starts}
+    given: dict[str, Any] = {
+        "pregate": pregate,
+        "postgate": postgate,
+        "cu_seqlens": cu_seqlens,
+        "document_starts": document_starts,
+    }
     dtype = torch.get_autocast_dtype(u.device.type) if torch.is_autocast_enabled(u.device.type) else u.dtype
     gates = (pregate is not None) + (postgate is not None)
     if isinstance(filter, Modes):

@@ -1,4 +1,7 @@
-"""Structured matrix products: block-diagonal, block-diagonal with a GLU, and Monarch (Dao et al. 2022; Monarch Mixer, Fu et al. 2023)."""
+"""Structured matrix products: block-diagonal, block-diagonal with a GLU, and Monarch (Dao et al.
+
+2022; Monarch Mixer, Fu et al. 2023).
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ def block_diagonal(x: Tensor, weight: Tensor) -> Tensor:
     Sums are float32. ValueError on anything else.
     """
     x, weight = autocast(x, weight)  # type: ignore[assignment]
-    _check("block_diagonal", x, weight=weight)
-    return _block_product(x.reshape(-1, x.shape[-1]).contiguous(), weight, False, False).view(*x.shape[:-1], -1)
+    _check("block_diagonal", x, "weight", weight)
+    return _block_product(x.reshape(-1, x.shape[-1]).contiguous(), weight, None, None).view(*x.shape[:-1], -1)
 
 
 def monarch(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -31,11 +34,11 @@ def monarch(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
     x: (..., K P). first: (K, Q, P). second: (L, S, R) with L R = K Q. Returns (..., S L):
     y[..., s, l] = sum_r second[l, s, r] m[..., r, l], m = block_diagonal(x, first) seen as (..., R, L).
-    The permutations are strides of the second product's loads and stores. Its result is rounded once, and so is m.
+    Both products and both permutations read and write whole rows, in order; m is rounded.
     ValueError on anything else.
     """
     x, first, second = autocast(x, first, second)  # type: ignore[assignment]
-    _check("monarch", x, first=first)
+    _check("monarch", x, "first", first)
     check_tensors("monarch", x=x, second=second)
     check_same_dtype("monarch", x=x, second=second)
     check_shape("monarch", "second", second, (None, None, None), "(blocks, rows, columns)")
@@ -45,8 +48,9 @@ def monarch(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
             f"{tuple(second.shape)} takes {second.shape[0] * second.shape[2]}; blocks times rows of first must be blocks times "
             "columns of second"
         )
-    middle = _block_product(x.reshape(-1, x.shape[-1]).contiguous(), first, False, False)
-    return _block_product(middle, second, True, True).view(*x.shape[:-1], -1)
+    middle = _block_product(x.reshape(-1, x.shape[-1]).contiguous(), first, None, None)
+    middle = _block_product(_swap_axes(middle, second.shape[2]), second, None, None)
+    return _swap_axes(middle, second.shape[0]).view(*x.shape[:-1], -1)
 
 
 def block_diagonal_glu(x: Tensor, gate: Tensor, value: Tensor, *, activation: str = "gelu") -> Tensor:
@@ -56,7 +60,7 @@ def block_diagonal_glu(x: Tensor, gate: Tensor, value: Tensor, *, activation: st
     stored but computed again in the backward pass. ValueError on anything else.
     """
     x, gate, value = autocast(x, gate, value)  # type: ignore[assignment]
-    _check("block_diagonal_glu", x, gate=gate)
+    _check("block_diagonal_glu", x, "gate", gate)
     check_tensors("block_diagonal_glu", x=x, value=value)
     check_same_dtype("block_diagonal_glu", x=x, value=value)
     check_shape("block_diagonal_glu", "value", value, gate.shape, "gate's shape")
@@ -65,10 +69,10 @@ def block_diagonal_glu(x: Tensor, gate: Tensor, value: Tensor, *, activation: st
     return _block_glu(x.reshape(-1, x.shape[-1]).contiguous(), gate, value, activation).view(*x.shape[:-1], -1)
 
 
-def _check(operator: str, x: Tensor, **weights: Tensor) -> None:
-    ((name, weight),) = weights.items()
-    check_tensors(operator, x=x, **weights)
-    check_same_dtype(operator, x=x, **weights)
+def _check(operator: str, x: Tensor, name: str, weight: Tensor) -> None:
+    both: dict[str, Any] = {"x": x, name: weight}
+    check_tensors(operator, **both)
+    check_same_dtype(operator, **both)
     check_shape(operator, name, weight, (None, None, None), "(blocks, rows, columns)")
     if x.ndim == 0 or x.shape[-1] != weight.shape[0] * weight.shape[2] or not weight.numel():
         raise ValueError(
@@ -78,27 +82,36 @@ def _check(operator: str, x: Tensor, **weights: Tensor) -> None:
 
 
 @torch.library.custom_op("menagerie::block_product", mutates_args=())
-def _block_product(x: Tensor, weight: Tensor, x_interleaved: bool, y_interleaved: bool) -> Tensor:
-    return implementation("monarch", x).block_product(x, weight, x_interleaved, y_interleaved)
+def _block_product(x: Tensor, weight: Tensor, x2: Tensor | None, weight2: Tensor | None) -> Tensor:
+    return implementation("monarch", x).block_product(x, weight, x2, weight2)
 
 
 @_block_product.register_fake
-def _(x: Tensor, weight: Tensor, x_interleaved: bool, y_interleaved: bool) -> Tensor:
+def _(x: Tensor, weight: Tensor, x2: Tensor | None, weight2: Tensor | None) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0] * weight.shape[1])
 
 
 @torch.library.custom_op("menagerie::block_product_backward", mutates_args=())
-def _block_product_backward(
-    dy: Tensor, x: Tensor, weight: Tensor, x_interleaved: bool, y_interleaved: bool
-) -> tuple[Tensor, Tensor]:
+def _block_product_backward(dy: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     dy = dy.contiguous()
-    dx = implementation("monarch", x).block_product(dy, weight.transpose(1, 2), y_interleaved, x_interleaved)
-    return dx, _weight_gradient(_blocks(dy, len(weight), y_interleaved), _blocks(x, len(weight), x_interleaved), weight)
+    dx = implementation("monarch", x).block_product(dy, weight.transpose(1, 2), None, None)
+    return dx, _weight_gradient(dy, x, weight)
 
 
 @_block_product_backward.register_fake
-def _(dy: Tensor, x: Tensor, weight: Tensor, x_interleaved: bool, y_interleaved: bool) -> tuple[Tensor, Tensor]:
+def _(dy: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), weight.new_empty(weight.shape)
+
+
+@torch.library.custom_op("menagerie::swap_axes", mutates_args=())
+def _swap_axes(x: Tensor, rows: int) -> Tensor:
+    """(T, rows, columns) to (T, columns, rows), both seen as (T, rows columns)."""
+    return implementation("monarch", x).swap_axes(x.contiguous(), rows)
+
+
+@_swap_axes.register_fake
+def _(x: Tensor, rows: int) -> Tensor:
+    return x.new_empty(x.shape)
 
 
 @torch.library.custom_op("menagerie::block_glu", mutates_args=())
@@ -112,16 +125,11 @@ def _(x: Tensor, gate: Tensor, value: Tensor, activation: str) -> Tensor:
 
 
 @torch.library.custom_op("menagerie::block_glu_backward", mutates_args=())
-def _block_glu_backward(
-    dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str
-) -> tuple[Tensor, Tensor, Tensor]:
+def _block_glu_backward(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tuple[Tensor, Tensor, Tensor]:
     dgate, dvalue = implementation("monarch", x).block_glu_backward(dy.contiguous(), x, gate, value, activation)
-    # Both products of the input's gradient in one sum: blocks of [gate; value] on [dgate, dvalue].
-    both = torch.cat([_blocks(dgate, len(gate), False), _blocks(dvalue, len(gate), False)], 2)
-    dx = torch.bmm(both, torch.cat([gate, value], 1)).transpose(0, 1).reshape(x.shape)
-    blocks = _blocks(x, len(gate), False)
-    q = gate.shape[1]
-    return dx, _weight_gradient(both[..., :q], blocks, gate), _weight_gradient(both[..., q:], blocks, value)
+    gate, value = gate.contiguous(), value.contiguous()
+    dx = implementation("monarch", x).block_product(dgate, gate.transpose(1, 2), dvalue, value.transpose(1, 2))
+    return dx, _weight_gradient(dgate, x, gate), _weight_gradient(dvalue, x, value)
 
 
 @_block_glu_backward.register_fake
@@ -129,19 +137,20 @@ def _(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tu
     return torch.empty_like(x), gate.new_empty(gate.shape), value.new_empty(value.shape)
 
 
-def _blocks(x: Tensor, blocks: int, interleaved: bool) -> Tensor:
-    """(T, K P) as (K, T, P)."""
-    return x.view(len(x), -1, blocks).permute(2, 0, 1) if interleaved else x.view(len(x), blocks, -1).transpose(0, 1)
-
-
 def _weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """(K, Q, P): the library's batched product, which sums over tokens in float32."""
-    return torch.bmm(dy.transpose(1, 2), x).to(weight.dtype)
+    blocks = len(weight)
+    return torch.bmm(dy.view(len(dy), blocks, -1).permute(1, 2, 0), x.view(len(x), blocks, -1).transpose(0, 1)).to(weight.dtype)
 
 
 def _setup_product(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    assert inputs[2] is None  # a sum of two is for gradients, which have none of their own
     ctx.save_for_backward(*inputs[:2])
-    ctx.interleaved = inputs[2:]
+
+
+def _setup_swap(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, rows = inputs
+    ctx.columns = x.shape[1] // rows
 
 
 def _setup_glu(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -150,8 +159,9 @@ def _setup_glu(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 _block_product.register_autograd(
-    lambda ctx, dy: (*_block_product_backward(dy, *ctx.saved_tensors, *ctx.interleaved), None, None), setup_context=_setup_product
+    lambda ctx, dy: (*_block_product_backward(dy, *ctx.saved_tensors), None, None), setup_context=_setup_product
 )
+_swap_axes.register_autograd(lambda ctx, dy: (_swap_axes(dy, ctx.columns), None), setup_context=_setup_swap)
 _block_glu.register_autograd(
     lambda ctx, dy: (*_block_glu_backward(dy, *ctx.saved_tensors, ctx.activation), None), setup_context=_setup_glu
 )

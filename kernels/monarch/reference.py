@@ -30,13 +30,18 @@ def monarch(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return torch.einsum("...rl,lsr->...sl", middle, second).reshape(*x.shape[:-1], rows * blocks)
 
 
-def block_product(x: Tensor, weight: Tensor, x_interleaved: bool, y_interleaved: bool) -> Tensor:
-    """`block_diagonal` of (T, K P); interleaved: element j of block k is at j K + k, in the input or in the output."""
-    blocks, rows, columns = weight.shape
-    x = x.view(-1, columns, blocks).transpose(1, 2) if x_interleaved else x.view(-1, blocks, columns)
+def block_product(x: Tensor, weight: Tensor, x2: Tensor | None, weight2: Tensor | None) -> Tensor:
+    """`block_diagonal` of (T, K P), or the sum of two."""
     wide = torch.promote_types(x.dtype, torch.float32)
-    y = torch.einsum("tkp,kqp->tkq", x.to(wide), weight.to(wide)).to(x.dtype)
-    return (y.transpose(1, 2) if y_interleaved else y).reshape(-1, blocks * rows)
+    y = block_diagonal(x.to(wide), weight.to(wide))
+    if x2 is not None and weight2 is not None:
+        y = y + block_diagonal(x2.to(wide), weight2.to(wide))
+    return y.to(x.dtype)
+
+
+def swap_axes(x: Tensor, rows: int) -> Tensor:
+    """(T, rows, columns) to (T, columns, rows), both seen as (T, rows columns)."""
+    return x.unflatten(1, (rows, -1)).transpose(1, 2).reshape(x.shape).clone()
 
 
 def block_glu(x: Tensor, gate: Tensor, value: Tensor, activation: str) -> Tensor:

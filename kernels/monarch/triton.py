@@ -49,27 +49,47 @@ def _tile(tokens, columns, BM: tl.constexpr, BN: tl.constexpr):
 
 @triton.jit
 def block_product_kernel(
-    X, W, Y, tokens, Q, P, x_token, x_block, x_element, w_block, w_row, w_column, y_token, y_block, y_element,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TYPE: tl.constexpr, PRECISION: tl.constexpr,
+    X, W, X2, W2, Y, tokens, Q, P, blocks, w_block, w_row, w_column,
+    TWO: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles, blocks): Y[t, k, q] = sum_p X[t, k, p] W[k, q, p]; every index has a stride."""
+    """Grid (tiles, blocks): Y[t, k, q] = sum_p X[t, k, p] W[k, q, p], and with TWO the same of X2 and W2 in the same sum."""
     i_k = tl.program_id(1).to(tl.int64)
     t, q = _tile(tokens, Q, BM, BN)
-    p_x = X + i_k * x_block + t[:, None] * x_token
-    p_w = W + i_k * w_block + q[None, :] * w_row
+    x_offset = i_k * P + t[:, None] * (blocks * P)
+    w_offset = i_k * w_block + q[None, :] * w_row
     y = tl.zeros((BM, BN), tl.float32)
-    for start in range(0, P, BK):
-        p = start + tl.arange(0, BK)
-        x = tl.load(p_x + p[None, :] * x_element, mask=(t[:, None] < tokens) & (p[None, :] < P), other=0.0)
-        w = tl.load(p_w + p[:, None] * w_column, mask=(q[None, :] < Q) & (p[:, None] < P), other=0.0)
-        y = tl.dot(_widened(x, TYPE), _widened(w, TYPE), y, input_precision=PRECISION)
-    at = Y + i_k * y_block + t[:, None] * y_token + q[None, :] * y_element
+    y = _sum(X + x_offset, W + w_offset, y, t, q, tokens, Q, P, w_column, BK, TYPE, PRECISION)
+    if TWO:
+        y = _sum(X2 + x_offset, W2 + w_offset, y, t, q, tokens, Q, P, w_column, BK, TYPE, PRECISION)
+    at = Y + i_k * Q + t[:, None] * (blocks * Q) + q[None, :]
     tl.store(at, narrow(y, TYPE), mask=(t[:, None] < tokens) & (q[None, :] < Q))
 
 
 @triton.jit
+def _sum(
+    p_x, p_w, y, t, q, tokens, Q, P, w_column, BK: tl.constexpr, TYPE: tl.constexpr, PRECISION: tl.constexpr
+):  # fmt: skip
+    for start in range(0, P, BK):
+        p = start + tl.arange(0, BK)
+        x = tl.load(p_x + p[None, :], mask=(t[:, None] < tokens) & (p[None, :] < P), other=0.0)
+        w = tl.load(p_w + p[:, None] * w_column, mask=(q[None, :] < Q) & (p[:, None] < P), other=0.0)
+        y = tl.dot(_widened(x, TYPE), _widened(w, TYPE), y, input_precision=PRECISION)
+    return y
+
+
+@triton.jit
+def swap_axes_kernel(X, Y, rows, columns, BR: tl.constexpr, BC: tl.constexpr):
+    """Grid (tokens, tiles of rows, tiles of columns): Y[t, c, r] = X[t, r, c]."""
+    start = tl.program_id(0).to(tl.int64) * rows * columns
+    r = tl.program_id(1) * BR + tl.arange(0, BR)
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
+    x = tl.load(X + start + r[:, None] * columns + c[None, :], mask=(r[:, None] < rows) & (c[None, :] < columns))
+    tl.store(Y + start + c[:, None] * rows + r[None, :], tl.trans(x), mask=(c[:, None] < columns) & (r[None, :] < rows))
+
+
+@triton.jit
 def _widened(x, TYPE: tl.constexpr):
-    if INTERPRET and TYPE == tl.bfloat16:
+    if INTERPRET and tl.bfloat16 == TYPE:
         return operand(x.to(tl.float32), TYPE)
     else:
         return x
@@ -121,21 +141,30 @@ def _precision(dtype: torch.dtype) -> str:
     return "tf32x3" if dtype == torch.float32 else "tf32"
 
 
-def block_product(x: Tensor, weight: Tensor, x_interleaved: bool, y_interleaved: bool) -> Tensor:
+def block_product(x: Tensor, weight: Tensor, x2: Tensor | None, weight2: Tensor | None) -> Tensor:
     blocks, q, p = weight.shape
     y = x.new_empty(x.shape[0], blocks * q)
     tile = _tiles(len(x), q, p, 1)
     if x.dtype == torch.float32:
         tile |= {"BN": min(tile["BN"], 64), "BK": 32, "num_stages": 2}
+    assert weight2 is None or weight2.stride() == weight.stride()
     block_product_kernel[(triton.cdiv(len(x), tile["BM"]) * triton.cdiv(q, tile["BN"]), blocks)](
-        x, weight, y, len(x), q, p, x.shape[1], *((1, blocks) if x_interleaved else (p, 1)), *weight.stride(),
-        y.shape[1], *((1, blocks) if y_interleaved else (q, 1)),
-        TYPE=TRITON_TYPES[x.dtype], PRECISION=_precision(x.dtype), **tile,
+        x, weight, x2, weight2, y, len(x), q, p, blocks, *weight.stride(),
+        TWO=x2 is not None, TYPE=TRITON_TYPES[x.dtype], PRECISION=_precision(x.dtype), **tile,
     )  # fmt: skip
     return y
 
 
-def _glu(dy: Tensor | None, x: Tensor, gate: Tensor, value: Tensor, outputs: tuple[Tensor | None, ...], activation: str) -> None:
+def swap_axes(x: Tensor, rows: int) -> Tensor:
+    y, columns = torch.empty_like(x), x.shape[1] // rows
+    height, width = (min(64, max(16, triton.next_power_of_2(n))) for n in (rows, columns))
+    swap_axes_kernel[(len(x), triton.cdiv(rows, height), triton.cdiv(columns, width))](x, y, rows, columns, BR=height, BC=width)
+    return y
+
+
+def _glu(
+    dy: Tensor | None, x: Tensor, gate: Tensor, value: Tensor, outputs: tuple[Tensor | None, ...], activation: str
+) -> None:
     blocks, q, p = gate.shape
     tile = _tiles(len(x), q, p, 2)
     if x.dtype == torch.float32:
@@ -159,16 +188,15 @@ def block_glu_backward(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activ
 
 
 def shipped() -> Iterator[Configuration]:
-    signature: dict[str, str] = dict.fromkeys(("X", "W", "Y", "DY", "GATE", "VALUE", "DGATE", "DVALUE"), "*bf16")
-    signature |= dict.fromkeys(("tokens", "Q", "P", "blocks"), "i32")
-    signature |= {f"{m}_{axis}": "i32" for m in "xy" for axis in ("token", "block", "element")}
-    signature |= {f"w_{axis}": "i32" for axis in ("block", "row", "column")}
+    signature: dict[str, str] = dict.fromkeys(("X", "W", "X2", "W2", "Y", "DY", "GATE", "VALUE", "DGATE", "DVALUE"), "*bf16")
+    signature |= dict.fromkeys(("tokens", "Q", "P", "blocks", "w_block", "w_row", "w_column", "rows", "columns"), "i32")
     number: dict[str, Any] = {"TYPE": tl.bfloat16, "PRECISION": "tf32"}
     tile = _tiles(4096, 1024, 1024, 1)
     warps, stages = tile.pop("num_warps"), tile.pop("num_stages")
-    for name, ones in (("contiguous", ("x_element", "w_column", "y_element")), ("interleaved", ("x_block", "w_column", "y_block"))):
-        constants = number | tile | dict.fromkeys(ones, 1)
+    for name, constants in (("one", {"TWO": False, "w_column": 1}), ("two, transposed", {"TWO": True, "w_row": 1})):
+        constants = number | tile | constants
         yield Configuration(f"block product, {name}", block_product_kernel, signature, constants, warps, stages, wgmma=True)
+    yield Configuration("swap axes", swap_axes_kernel, signature, {"BR": 64, "BC": 64})
     tile = _tiles(4096, 1024, 1024, 2)
     warps, stages = tile.pop("num_warps"), tile.pop("num_stages")
     for backward in (False, True):

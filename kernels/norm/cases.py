@@ -44,9 +44,9 @@ def case(kind: str, shape: tuple[int, ...], dtype: torch.dtype, scale: float = 1
 def cases() -> Iterator[Case]:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         for kind in _KINDS:
-            yield case(kind, (3, 1001, 2048), dtype)
+            yield case(kind, (2, 501, 2048), dtype)
         for width in (1, 63, 768, 1024, 4096, 5000, 8192, 9000):
             yield case("add_layer_norm", (257, width), dtype)
-    yield case("add_layer_norm", (8, 1024, 768), torch.bfloat16, wide_residual=True)
+    yield case("add_layer_norm", (2, 1024, 768), torch.bfloat16, wide_residual=True)
     yield case("add_rms_norm", (511, 2048), torch.bfloat16, scale=1e4)
     yield case("rms_norm", (511, 2048), torch.bfloat16, scale=0.0)

@@ -115,10 +115,9 @@ def forward_plan(width: int) -> Plan:
 
 def backward_plan(width: int) -> Plan:
     columns = triton.next_power_of_2(width)
-    rows = max(1, 1024 // columns)
     if columns <= 1024:
-        return Plan(rows, columns, 2, 3, 8)
-    return {2048: Plan(1, 2048, 4, 4, 2), 4096: Plan(1, 4096, 8, 3, 2), 8192: Plan(1, 8192, 16, 3, 1)}[columns]
+        return Plan(1024 // columns, columns, 4, 3, 4)
+    return {2048: Plan(1, 2048, 8, 3, 2), 4096: Plan(1, 4096, 8, 4, 1), 8192: Plan(1, 8192, 16, 3, 1)}[columns]
 
 
 def _fitting(plan: Plan, *read: Tensor | None) -> Plan:

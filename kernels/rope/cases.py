@@ -44,6 +44,6 @@ def case(
 def cases() -> Iterator[Case]:
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         for dim in (64, 96, 128, 256):
-            yield case(2, (16, 4), 1023, dim, dtype)
+            yield case(2, (8, 2), 511, dim, dtype)
         yield case(3, (12, 12), 777, 64, dtype, interleaved=True)
         yield case(1, (7, 1), 1000, 128, dtype, half=32)

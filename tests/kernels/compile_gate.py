@@ -24,7 +24,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels.configurations import SHARED_MEMORY, Configuration
+from kernels.configurations import Configuration
 
 _CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
@@ -58,26 +58,13 @@ def compiled(configuration: Configuration) -> dict[str, Any]:
     }
 
 
-def broken_promises(configuration: Configuration, facts: dict[str, Any]) -> list[str]:
-    wrong = []
-    if facts["spills"] > configuration.spills:
-        wrong.append(f"spills {facts['spills']} bytes per thread, allowed {configuration.spills}")
-    if facts["shared"] > SHARED_MEMORY:
-        wrong.append(f"uses {facts['shared']} bytes of shared memory, an SM has {SHARED_MEMORY}")
-    if configuration.wgmma and not facts["wgmma"]:
-        wrong.append("uses no wgmma")
-    if configuration.warp_specialized and not facts["warp_specialized"]:
-        wrong.append("is not warp-specialised")
-    return wrong
-
-
 def main(operators: list[str]) -> int:
     failures = 0
     for operator in operators:
         for configuration in import_module(f"kernels.{operator}.triton").shipped():
             try:
                 facts = compiled(configuration)
-                wrong = broken_promises(configuration, facts)
+                wrong = configuration.broken_promises(facts)
             except Exception as error:  # one configuration that does not compile must not hide the others
                 facts, wrong = {}, [f"does not compile: {type(error).__name__}: {error}"]
             failures += bool(wrong)

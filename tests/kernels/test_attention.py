@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from kernels.documents import document_starts_of
 from kernels.verification import Case, verify
 
 _SMALL = Tiles(Tile(32, 32, 4), Tile(16, 32, 4), Tile(32, 16, 4))
-_SMALL_WS = Tiles(Tile(32, 32, 4, ws=True), Tile(16, 32, 4, ws=True), Tile(32, 16, 4, ws=True))
+_THREE_LOOPS = Tiles(*(replace(tile, one_loop=False) for tile in (_SMALL.forward, _SMALL.dkdv, _SMALL.dq)))
 
 
 @pytest.fixture
@@ -59,9 +60,9 @@ def test_outputs_and_gradients_are_those_of_float64(chosen: Case, device: str, s
 
 
 @pytest.mark.parametrize("chosen", [_CASES[0], _CASES[4]], ids=lambda c: c.name)
-def test_the_single_masked_loop_gives_the_same(chosen: Case, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_for_each_kind_of_block_gives_the_same(chosen: Case, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if device == "cpu":
-        monkeypatch.setattr("kernels.attention.triton.tiles", lambda *_: _SMALL_WS)
+        monkeypatch.setattr("kernels.attention.triton.tiles", lambda *_: _THREE_LOOPS)
     assert not verify(chosen, device).failures
 
 
@@ -303,8 +304,7 @@ def test_errors_name_the_limit(message: str, call: Callable[[], Any]) -> None:
 
 
 def test_each_shipped_configuration_compiles_for_hopper(compile_gate: Callable[..., list[dict[str, Any]]]) -> None:
-    lines = compile_gate("attention")
-    assert any(line["warp_specialized"] for line in lines)
+    assert compile_gate("attention")
 
 
 @pytest.mark.gpu

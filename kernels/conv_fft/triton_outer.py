@@ -1,0 +1,135 @@
+"""The outer transform of long rows when it has many points: in two factors itself, so that it costs no more than its traffic.
+
+n1 = a NB + b, k1 = ka + NA kb, as in `kernels.conv_fft.transforms`; a tile is all n1 of BC neighbouring columns n2. The
+twiddles between the outer and the inner transform lie as (NA, M, NB) here, in the order in which this tile has them.
+"""
+
+# Triton's decorators hide from type checkers how kernels are launched.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from kernels.conv_fft.triton_fused import (
+    load,
+    pack,
+    power_of_two,
+    save,
+    times,
+    times_conjugate,
+    times_conjugate_matrix,
+    times_matrix,
+    unpack,
+)
+
+
+@triton.jit
+def _columns_last(x, NA: tl.constexpr, NB: tl.constexpr, BC: tl.constexpr):
+    """(NA, NB BC) to (NA BC, NB)."""
+    return tl.reshape(tl.permute(tl.reshape(x, (NA, NB, BC)), (0, 2, 1)), (NA * BC, NB))
+
+
+@triton.jit
+def _matrices(F1R, F1I, F2R, F2I, NA: tl.constexpr, NB: tl.constexpr):
+    a = tl.arange(0, NA)
+    b = tl.arange(0, NB)
+    first = a[:, None] * NA + a[None, :]
+    second = b[:, None] * NB + b[None, :]
+    return tl.load(F1R + first), tl.load(F1I + first), tl.load(F2R + second), tl.load(F2I + second)
+
+
+@triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
+def outer_two_fwd_kernel(
+    U, PRE, Z, Z_SCALE, F1R, F1I, F2R, F2I, T1, T, FIRST, LENGTH, COUNT, WHICH, row_length, first_channel, capacity, ROWS,
+    M: tl.constexpr, NA: tl.constexpr, NB: tl.constexpr, BC: tl.constexpr, HAS_PRE: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """Grid (M / BC, channels, splits): Z (channels, rows, NA NB, M) packed, Z_SCALE (channels, rows, M / BC)."""
+    tiles: tl.constexpr = M // BC
+    i_n = tl.program_id(0)
+    i_c = tl.program_id(1).to(tl.int64)
+    i_h = i_c + first_channel
+    f1r, f1i, f2r, f2i = _matrices(F1R, F1I, F2R, F2I, NA, NB)
+    a = tl.arange(0, NA)
+    bc = tl.arange(0, NB * BC)
+    sample = (a[:, None] * NB + bc[None, :] // BC) * M + i_n * BC + bc[None, :] % BC
+    p_between = T1 + a[:, None] * NB + bc[None, :] // BC
+    ac = tl.arange(0, NA * BC)
+    p_twiddle = T + ((ac // BC) * M + i_n * BC + ac % BC)[:, None] * NB + tl.arange(0, NB)[None, :]
+    out = tl.arange(0, NA * NB)[:, None] * M + i_n * BC + tl.arange(0, BC)[None, :]
+    begin = tl.load(COUNT + WHICH)
+    end = tl.load(COUNT + WHICH + 1)
+    lo = begin + tl.program_id(2) * ROWS
+    for r in range(lo, tl.minimum(lo + ROWS, end)):
+        first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
+        length = tl.multiple_of(tl.load(LENGTH + r), ALIGN)
+        x = load(U, first + sample, sample < length, False)
+        if HAS_PRE:
+            x *= load(PRE, first + sample, sample < length, False)
+        scale, inverse = power_of_two(tl.max(tl.max(tl.abs(x), axis=1), axis=0))
+        x = (x * inverse).to(tl.float16)
+        ar = tl.dot(f1r, x)
+        ai = tl.dot(f1i, x)
+        ar, ai = times(ar, ai, tl.load(p_between))
+        ar = _columns_last(ar.to(tl.float16), NA, NB, BC)
+        ai = _columns_last(ai.to(tl.float16), NA, NB, BC)
+        yr, yi = times_matrix(ar, ai, f2r, f2i)
+        yr, yi = times(yr, yi, tl.load(p_twiddle))
+        z = tl.permute(tl.reshape(pack(yr, yi), (NA, BC, NB)), (2, 0, 1))
+        where = i_c * capacity + (r - begin)
+        tl.store(Z + where * (NA * NB * M) + out, tl.reshape(z, (NA * NB, BC)))
+        tl.store(Z_SCALE + where * tiles + i_n, scale)
+
+
+@triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
+def outer_two_inv_kernel(
+    Z, Z_SCALE, K_SCALE, A, OUT_A, B, OUT_B, F1R, F1I, F2R, F2I, T1, T, FIRST, LENGTH, COUNT, WHICH, row_length,
+    first_channel, capacity, ROWS,
+    M: tl.constexpr, NA: tl.constexpr, NB: tl.constexpr, BC: tl.constexpr,
+    HAS_A: tl.constexpr, HAS_B: tl.constexpr, SCALE_BY_K1: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Grid (M / BC, channels, splits): as `outer_inv_kernel` of `triton_long`."""
+    tiles: tl.constexpr = M // BC
+    N1: tl.constexpr = NA * NB
+    i_n = tl.program_id(0)
+    i_c = tl.program_id(1).to(tl.int64)
+    i_h = i_c + first_channel
+    f1r, f1i, f2r, f2i = _matrices(F1R, F1I, F2R, F2I, NA, NB)
+    a = tl.arange(0, NA)
+    bc = tl.arange(0, NB * BC)
+    sample = (a[:, None] * NB + bc[None, :] // BC) * M + i_n * BC + bc[None, :] % BC
+    ac = tl.arange(0, NA * BC)
+    b = tl.arange(0, NB)
+    p_between = T1 + (ac // BC)[:, None] * NB + b[None, :]
+    p_twiddle = T + ((ac // BC) * M + i_n * BC + ac % BC)[:, None] * NB + b[None, :]
+    source = tl.arange(0, N1)[:, None] * M + i_n * BC + tl.arange(0, BC)[None, :]
+    k_scale = tl.load(K_SCALE + i_h)
+    begin = tl.load(COUNT + WHICH)
+    end = tl.load(COUNT + WHICH + 1)
+    lo = begin + tl.program_id(2) * ROWS
+    for r in range(lo, tl.minimum(lo + ROWS, end)):
+        where = i_c * capacity + (r - begin)
+        z = tl.permute(tl.reshape(tl.load(Z + where * (N1 * M) + source), (NB, NA, BC)), (1, 2, 0))
+        zr, zi = unpack(tl.reshape(z, (NA * BC, NB)))
+        zr, zi = times_conjugate(zr.to(tl.float32), zi.to(tl.float32), tl.load(p_twiddle))
+        if SCALE_BY_K1:
+            scale = tl.max(tl.load(Z_SCALE + where * N1 + tl.arange(0, N1)), axis=0)
+            ratio = tl.load(Z_SCALE + where * N1 + b[None, :] * NA + (ac // BC)[:, None]) / scale
+            zr *= ratio
+            zi *= ratio
+        else:
+            scale = tl.max(tl.load(Z_SCALE + where * tiles + tl.arange(0, tiles)), axis=0)
+        er, ei = times_conjugate_matrix(zr, zi, f2r, f2i)
+        er, ei = times_conjugate(er, ei, tl.load(p_between))
+        er = tl.permute(tl.reshape(er.to(tl.float16), (NA, BC, NB)), (0, 2, 1))
+        ei = tl.permute(tl.reshape(ei.to(tl.float16), (NA, BC, NB)), (0, 2, 1))
+        y = tl.dot(tl.trans(f1r), tl.reshape(er, (NA, NB * BC)))
+        y = tl.dot(tl.trans(f1i), tl.reshape(ei, (NA, NB * BC)), y) * (scale * k_scale)
+        first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
+        mask = sample < tl.multiple_of(tl.load(LENGTH + r), ALIGN)
+        if HAS_B:
+            save(OUT_B, first + sample, mask, y * load(B, first + sample, mask, False), False, TYPE)
+        if HAS_A:
+            y *= load(A, first + sample, mask, False)
+        save(OUT_A, first + sample, mask, y, False, TYPE)
