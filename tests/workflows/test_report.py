@@ -147,7 +147,6 @@ def test_a_folder_that_is_no_corpus_is_one_line(tmp_path: Path) -> None:
         CliRunner().invoke(menagerie, ["report", str(tmp_path)], catch_exceptions=False)
 
 
-<<<<<<< HEAD
 def test_what_is_damaged_is_named_and_the_rest_is_shown(built: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     shutil.copytree(built / "corpus", corpus)
@@ -165,7 +164,8 @@ def test_what_is_damaged_is_named_and_the_rest_is_shown(built: Path, tmp_path: P
     assert "What could not be read" in page
     for name in ("where", "duplicates", "mixture", "documents"):
         assert f'<section id="{name}"' in page, name
-=======
+
+
 def test_rule_sets_are_told_over_all_partitions(tmp_path: Path) -> None:
     corpus = Corpus(str(tmp_path))
     for part, failed in (("a", 2), ("b", 1)):
@@ -175,4 +175,3 @@ def test_rule_sets_are_told_over_all_partitions(tmp_path: Path) -> None:
         corpus.write_receipt(Receipt(**receipt))
     (row,) = CorpusFacts(corpus).rules().to_dicts()
     assert row == {"rule": "gopher_short_document", "documents_failing": 3, "share": 0.375, "reason": 3, "only_this": 0}
->>>>>>> signals

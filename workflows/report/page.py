@@ -73,17 +73,8 @@ def render(facts: CorpusFacts, title: str, samples: int) -> str:
         "url": facts.corpus.url,
         "tiles": _tiles(facts, part),
         "stages": facts.stages,
-<<<<<<< HEAD
+        "rules": part("rules", lambda: _table(facts.rules())),
         "duplicates": part("duplicates", lambda: _table(facts.duplicates())) if built else None,
-=======
-        "funnel": _figure(charts.funnel(facts.stages, _splits(facts)), "funnel"),
-        "languages": _figure(charts.counts(facts.languages(), "language", "Languages"), "languages") if built else None,
-        "domains": _figure(charts.counts(facts.domains(), "source_domain", "Domains"), "domains") if built else None,
-        "buckets": _figure(charts.counts(facts.buckets(), "bucket", "Perplexity buckets"), "buckets") if built else None,
-        "histograms": _figure(charts.histograms(facts.histograms()), "histograms") if built else None,
-        "rules": _table(facts.rules()),
-        "duplicates": _table(facts.duplicates()) if built else None,
->>>>>>> signals
         "pair": _pair(pair) if pair else None,
         "labels": (part("labels", lambda: [_labels(task) for task in facts.labels()]) or []) if built else [],
         "plan": plan,
