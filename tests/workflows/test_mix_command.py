@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
-from labelers.stages import FitLabels, Label, LabelParams, Vote
+from labelers.stages import Label, LabelParams, Vote
+from labelers.stages_fit import FitLabels
 from pipeline.corpus import Corpus
 from pipeline.mix import Mix, MixParams, Plan
 from pipeline.stage import Params, PartitionStage, StageResult
