@@ -252,7 +252,11 @@ class TextBatch:
 
     def count(self, substring: str) -> NDArray[np.int64]:
         """Non-overlapping occurrences of a string in each raw text."""
-        return pc.count_substring(self.text, substring).to_numpy(zero_copy_only=False).astype(np.int64)
+        return (
+            pc.call_function("count_substring", [self.text], pc.MatchSubstringOptions(substring))
+            .to_numpy(zero_copy_only=False)
+            .astype(np.int64)
+        )
 
     @cached_property
     def raw_words(self) -> RawWords:

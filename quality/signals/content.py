@@ -112,7 +112,7 @@ def by_language(text: TextBatch, languages: Sequence[str]) -> NDArray[np.int64]:
     if "language" not in text.columns or not languages:
         return np.full(len(text), -1, np.int64)
     column = text.columns["language"].cast(pa.string())
-    places = pc.index_in(column, pa.array(languages, pa.string()))
+    places = pc.call_function("index_in", [column], pc.SetLookupOptions(pa.array(languages, pa.string())))
     return pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
