@@ -1,7 +1,7 @@
-"""Speed of annotation and clustering on one core: `python benchmarks/minhash.py FILE.parquet [--documents N]`.
+"""Speed and memory of clustering signatures on one core: `python benchmarks/minhash.py [--documents N]`.
 
-FILE has a column raw_content. Prints MB/s and documents/s of the signals, of the signatures, and of both in one pass; then
-documents/s and peak memory of clustering N made-up signatures, a third of them near-duplicates of others.
+Prints documents/s and peak memory of clustering N made-up signatures, a third of them near-duplicates of others. How fast
+signatures are made of text, `benchmarks/signals.py` says.
 """
 
 from __future__ import annotations
@@ -17,13 +17,9 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.deduplicate import Cluster, DeduplicateParams
-from pipeline.minhash import MinHash
 from pipeline.tables import MINHASH, PERMUTATIONS, SIMILARITIES, identify
-from quality.annotate import annotate
-from quality.registry import select
 
 _RNG_SEED = 0
 
@@ -34,18 +30,6 @@ def timed(what: str, work: Callable[[], object], megabytes: float, documents: in
     work()
     seconds = time.process_time() - begun
     print(f"{what:28} {seconds:7.2f} s {megabytes / seconds:8.2f} MB/s {documents / seconds:10,.0f} documents/s")
-
-
-def from_text(path: str) -> None:
-    """Signals and signatures of real text."""
-    text = pq.read_table(path, columns=["raw_content"])["raw_content"]
-    documents = pa.table({"id": pa.array([str(i) for i in range(len(text))]), "raw_content": text})
-    megabytes = (pc.sum(pc.call_function("binary_length", [text])).as_py() or 0) / 1e6
-    print(f"{path}: {len(text):,} documents, {megabytes:.1f} MB of text, one core")
-    annotate(documents.slice(0, 10), select(), MinHash())  # imports and the permutations
-    timed("signals", lambda: annotate(documents, select()), megabytes, len(text))
-    timed("signatures", lambda: annotate(documents, [], MinHash()), megabytes, len(text))
-    timed("both in one pass", lambda: annotate(documents, select(), MinHash()), megabytes, len(text))
 
 
 def clusters(documents: int) -> None:
@@ -86,8 +70,5 @@ def clusters(documents: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", metavar="FILE")
     parser.add_argument("--documents", type=int, default=100_000)
-    options = parser.parse_args()
-    from_text(options.file)
-    clusters(options.documents)
+    clusters(parser.parse_args().documents)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import config
 
 part = numba.njit(nogil=True, error_model="numpy")
 """A part of kernels, compiled into each that calls it. Numba does not see changes of other modules: keep parts and their
@@ -30,7 +31,7 @@ def compiled(*types: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         except RuntimeError as error:
             if "no locator available" not in str(error):
                 raise
-        numba.config.CACHE_DIR = str(_temporary_folder())  # pyright: ignore[reportAttributeAccessIssue]
+        config.CACHE_DIR = str(_temporary_folder())  # pyright: ignore[reportAttributeAccessIssue]
         return _jit(types)(function)
 
     return decorate

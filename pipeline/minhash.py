@@ -78,7 +78,7 @@ class MinHash:
                 utf8, starts = words.utf8, words.byte_offsets
                 left = minhash_kernels.sha1_shingles(utf8, starts, first, last, width, offsets, shingles)
                 for start, size, place in left.tolist():  # long ones, which hashlib is fast with
-                    shingles[place] = int.from_bytes(sha1(words.utf8[start : start + size]).digest()[:4], "little")
+                    shingles[place] = int.from_bytes(sha1(utf8[start : start + size].tobytes()).digest()[:4], "little")
                 minima, permutations = minhash_kernels.legacy_minima, _legacy_permutations(self.params.seed)
             minima(shingles, offsets, *permutations, values[first:last])
         values[counts == 0] = 0

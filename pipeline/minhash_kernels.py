@@ -61,7 +61,7 @@ def fill(utf8, start, size, block, last, w, lane):
     whole = min(16, max(left, 0) >> 2)
     j = lane
     for _ in range(whole):
-        w[j] = swapped(four_bytes(utf8, p))
+        w[j] = swapped(four_bytes(utf8, p))  # pyright: ignore[reportCallIssue]
         p += 4
         j += LANES
     if whole < 16:
@@ -71,7 +71,8 @@ def fill(utf8, start, size, block, last, w, lane):
             # The end of the message, and the bit after it.
             x = np.uint32(0x80) << np.uint32(24 - 8 * rest)
             if rest > 0:
-                x |= swapped(four_bytes(utf8, p)) & ~(np.uint32(0xFFFFFFFF) >> np.uint32(8 * rest))
+                told = swapped(four_bytes(utf8, p))  # pyright: ignore[reportCallIssue]
+                x |= told & ~(np.uint32(0xFFFFFFFF) >> np.uint32(8 * rest))
         w[j] = x
         for t in range(whole + 1, 16):
             w[t * LANES + lane] = np.uint32(0)

@@ -67,7 +67,7 @@ class Words:
 
     @cached_property
     def _spans(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        from pipeline.text_kernels import word_spans
+        from pipeline.word_kernels import word_spans
 
         starts, ends = (np.empty(len(self.hashes), np.uint32) for _ in range(2))
         word_spans(self.utf8, starts, ends)
@@ -252,7 +252,11 @@ class TextBatch:
 
     def count(self, substring: str) -> NDArray[np.int64]:
         """Non-overlapping occurrences of a string in each raw text."""
-        return pc.count_substring(self.text, substring).to_numpy(zero_copy_only=False).astype(np.int64)
+        return (
+            pc.call_function("count_substring", [self.text], pc.MatchSubstringOptions(substring))
+            .to_numpy(zero_copy_only=False)
+            .astype(np.int64)
+        )
 
     @cached_property
     def raw_words(self) -> RawWords:
@@ -295,7 +299,7 @@ class TextBatch:
     @cached_property
     def distinct_words(self) -> Distinct:
         """Each document's distinct normalised words with their counts."""
-        from pipeline.text_kernels import distinct
+        from pipeline.word_kernels import distinct
 
         words = self.words
         offsets, most = np.empty(len(self) + 1, np.int64), len(words.hashes)
@@ -365,7 +369,7 @@ def ngram_hash(words: Sequence[str]) -> int:
 
 
 def hash_sets(sets: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Sets of hashes as `text_kernels.count_members` reads them: set_offsets int64 (sets + 1,), and the slots of all."""
+    """Sets of hashes as `word_kernels.count_members` reads them: set_offsets int64 (sets + 1,), and the slots of all."""
     laid: list[NDArray[np.uint64]] = []
     for members in sets:
         hashes = {h for h in members if h}

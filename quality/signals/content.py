@@ -34,7 +34,7 @@ def blocked_words(text: TextBatch, context: Context) -> pa.Array:
     Fixed: the entries are normalised like the text. As published they are compared as they stand, so that one with an
     accent, a capital or a punctuation mark never matches.
     """
-    from pipeline.text_kernels import count_phrases
+    from pipeline.word_kernels import count_phrases
 
     phrases = context.resources.once(f"ldnoobw {context.mode}", lambda: _Phrases(context.resources.ldnoobw, context.mode))
     which, found = by_language(text, phrases.languages), np.empty(len(text), np.int64)
@@ -64,7 +64,7 @@ def stop_word_fraction(text: TextBatch, context: Context) -> pa.Array:
 
     Fixed: case does not matter. As published "The" is no stop word.
     """
-    from pipeline.text_kernels import count_members
+    from pipeline.word_kernels import count_members
 
     def prepare() -> tuple[list[str], NDArray[np.int64], NDArray[np.uint64]]:
         lists = context.resources.stop_words
@@ -112,7 +112,7 @@ def by_language(text: TextBatch, languages: Sequence[str]) -> NDArray[np.int64]:
     if "language" not in text.columns or not languages:
         return np.full(len(text), -1, np.int64)
     column = text.columns["language"].cast(pa.string())
-    places = pc.index_in(column, pa.array(languages, pa.string()))
+    places = pc.call_function("index_in", [column], pc.SetLookupOptions(pa.array(languages, pa.string())))
     return pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 

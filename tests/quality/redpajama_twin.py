@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import regex
@@ -162,7 +163,7 @@ def importance(document: Document, lists: Lists) -> dict[str, Value]:
     if not lists.weights:
         return {}
     words = document.raw_words
-    features = [*words, *zip(words, words[1:], strict=False)]
+    features = [*words, *pairwise(words)]
     buckets = len(next(iter(lists.weights.values()))[0])
     counts = np.bincount([abs(lists.hash(x)) % buckets for x in features], minlength=buckets) if features else np.zeros(buckets)
     told: dict[str, Value] = {}

@@ -66,6 +66,7 @@ def test_rules_are_told_as_a_table_and_as_reasons(tmp_path: Path) -> None:
     rows = [PAGE, "too short", PAGE + "Some brackets { are here.\n", "• a\n" * 60]
     source, out = write(tmp_path / "in.parquet", raw_content=rows), tmp_path / "out.parquet"
     told = done("annotate", source, "-o", out, "--rules", "gopher,c4", "--rules", "fineweb")
+    assert "no column language: gopher_stop_words takes every document for English" in told
     assert "short_document >= 50 1 1" in told and "fail both" in told
     table = pl.read_parquet(out)
     passing = table.filter(pl.all_horizontal(pl.col("^rules_.*$").is_null())).height

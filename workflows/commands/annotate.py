@@ -270,3 +270,5 @@ def _show_gaps(
             reasons.setdefault(f"{', '.join(sorted(absent))}, which is no column of the input", []).append(each.name)
     for reason, names in reasons.items():
         click.echo(f"null without {reason}: {', '.join(names)}")
+    if "language" not in columns and any(each.name == "gopher_stop_words" for each in signals):
+        click.echo("IN has no column language: gopher_stop_words takes every document for English")
