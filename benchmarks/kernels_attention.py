@@ -42,10 +42,12 @@ def document_starts(batch: int, length: int, mean: float = 1000.0) -> Tensor:
 
 
 def _row(bench: Bench, head_dim: int, length: int, mask: str, groups: int = 1) -> Iterator[Row]:
+    import torch._functorch.config
     from kernels_bench import Row
 
     from kernels.attention import attention, choose
 
+    torch._functorch.config.donated_buffer = False  # the backward of the compiled peer runs many times
     batch, heads = 16384 // length, 2048 // head_dim
 
     def draw(heads: int) -> Tensor:

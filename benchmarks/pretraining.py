@@ -9,14 +9,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 import tempfile
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xxhash
 from tokenizers import Tokenizer, models
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # in this script's folder, `kernels` is a benchmark
 
 from pipeline.shards import TOKENS, Manifest, Shard, encode_shard, token_dtype
 from training.config import RunConfig
@@ -66,6 +70,7 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--precision", nargs="+", default=["auto"])
     parser.add_argument("--compile", nargs="+", choices=["no", "yes"], default=["no"])
+    parser.add_argument("--attention", nargs="+", choices=["auto", "fused", "flex", "sdpa"], default=["auto"])
     parser.add_argument("--peak-tflops", type=float)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -82,13 +87,12 @@ def main() -> None:
             "log": {"interval": max(asked.steps // 10, 1), "checkpoint_interval": 10**6, "tensorboard": False,
                     "peak_tflops": asked.peak_tflops},
         })  # fmt: skip
-        for precision in asked.precision:
-            for compiled in asked.compile:
-                chosen = replace(
-                    config, precision=precision, folder=str(folder / f"{precision}-{compiled}"),
-                    parallel=replace(config.parallel, compile=compiled == "yes"),
-                )  # fmt: skip
-                print(json.dumps(measured(chosen, precision, compiled)), flush=True)
+        for precision, compiled, attention in product(asked.precision, asked.compile, asked.attention):
+            chosen = replace(
+                config, precision=precision, folder=str(folder / f"{precision}-{compiled}-{attention}"),
+                parallel=replace(config.parallel, compile=compiled == "yes"), model=replace(config.model, attention=attention),
+            )  # fmt: skip
+            print(json.dumps(measured(chosen, precision, compiled)), flush=True)
 
 
 def measured(config: RunConfig, precision: str, compiled: str) -> dict[str, Any]:
@@ -102,6 +106,7 @@ def measured(config: RunConfig, precision: str, compiled: str) -> dict[str, Any]
     return {
         "precision": precision,
         "compile": compiled,
+        "attention": config.model.attention,
         "parameters": result.parameters,
         "seq_len": config.data.seq_len,
         "batch": config.data.batch,

@@ -72,7 +72,8 @@ def plot(operator: str, rows: list[dict[str, Any]], target: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = operator  # the same rows give the same file
+    # The same rows give the same file; text stays text, which is a fifth of the size.
+    matplotlib.rcParams |= {"svg.hashsalt": operator, "svg.fonttype": "none"}
     from matplotlib import pyplot
 
     names = list(dict.fromkeys(name for row in rows for name in row["peers"]))

@@ -144,13 +144,17 @@ def choose(
     if queries != keys:
         return Choice("fused", "torch aligns a causal mask with the first key where queries and keys differ in number")
     if q.shape[3] > 128:
-        return Choice("fused", f"cuDNN's backward takes head dimensions up to 128, this is {q.shape[3]}")
+        return Choice("fused", f"cuDNN through torch is taken for head dimensions up to 128, this is {q.shape[3]}")
+    if 0 in q.shape:
+        return Choice("fused", "there is nothing to compute")
     return Choice("cudnn", "dense, and cuDNN is the faster kernel there (benchmarks/kernels.py attention)")
 
 
 def _cudnn(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
+    # cuDNN wants a dense last axis, and no axis that repeats itself.
+    q, k, v = (x if x.stride(3) == 1 and 0 not in x.stride() else x.contiguous() for x in (q, k, v))
     grouped = q.shape[1] != k.shape[1]
     with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale, enable_gqa=grouped)

@@ -143,7 +143,7 @@ def attention_fwd_kernel(
 
     blind = total == 0.0  # sees no key: 0, and no mass
     total = tl.where(blind, 1.0, total)
-    acc = acc / total[:, None]
+    acc = acc * (1.0 / total)[:, None]
     lse = tl.where(blind, -float("inf"), (peak + tl.log2(total)) * 0.6931471805599453)
     tl.store(p_lse + (i_b.to(tl.int64) * H + i_h) * Lq + rows, lse, mask=rows < Lq)
     columns = tl.arange(0, BD)

@@ -59,7 +59,9 @@ def shipped() -> Iterator[Configuration]:
         for head_dim in (64, 128, 256):
             sparse = getattr(tiles(head_dim, torch.bfloat16, True), kernel)
             yield configuration(kernel, sparse, head_dim, torch.bfloat16, True, True, True, group=4)
-        yield configuration(kernel, getattr(tiles(128, torch.bfloat16, False), kernel), 128, torch.bfloat16, True, False, False)
+        for head_dim in (64, 128):
+            dense = getattr(tiles(head_dim, torch.bfloat16, False), kernel)
+            yield configuration(kernel, dense, head_dim, torch.bfloat16, True, False, False)
     yield Configuration(
         "rows bf16 128",
         attention_bwd_kernel_rows,

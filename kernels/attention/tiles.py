@@ -40,7 +40,7 @@ def tiles(head_dim: int, dtype: torch.dtype, sparse: bool) -> Tiles:
         return Tiles(small, small, small)
     if head_dim <= 64:
         small = Tile(64, 64, 4, stages=3)
-        return Tiles(small if sparse else Tile(128, 64, 4, stages=3), small, small)
+        return Tiles(small, small, small) if sparse else Tiles(Tile(64, 128, 4), small, Tile(64, 64, 4))
     if head_dim <= 128:
         return Tiles(Tile(64, 64, 4, stages=3), Tile(64, 64, 4), Tile(64, 64, 4))
     return Tiles(Tile(128, 64, 8), Tile(32, 64, 8, spills=64), Tile(64, 64, 8))

@@ -28,4 +28,4 @@ def split(head_dim: int, dtype: torch.dtype, shared: bool) -> Split:
         return Split(32 if head_dim <= 128 else 16, 4, 2, 2)
     if head_dim > 128:
         return Split(32, 4, 3, 2, spills=16)
-    return Split(64, 4, 3, 1 if shared else 2)
+    return Split(64, 4, 2, 1 if shared else 2)

@@ -84,11 +84,14 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     _, losses, dhidden, dweight, factor = output
     ctx.save_for_backward(dhidden, dweight, factor)
     ctx.mark_non_differentiable(losses, dhidden, dweight, factor)
+    ctx.set_materialize_grads(False)  # zeros for the other outputs would be as large as the gradients
     ctx.wanted = inputs[-2:]
     ctx.handed_out = False
 
 
-def _backward(ctx: Any, dloss: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, dloss: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    if dloss is None:
+        return (None,) * 12
     if ctx.handed_out:
         raise RuntimeError(
             "linear_cross_entropy: its gradient was already taken, and is not kept; call it again for another backward pass"

@@ -40,12 +40,11 @@ def _leaves(heads: int, groups: int, queries: int, keys: int, head_dim: int, dev
 
 _CASES = [
     case("causal", torch.float32, (1, 1, 1, 70, 70, 16), deterministic=True),
-    case("full, odd", torch.float32, (2, 1, 1, 45, 45, 64), causal=False, deterministic=True),
-    case("documents, groups", torch.float32, (2, 2, 1, 36, 36, 16), documents=True),
-    case("window", torch.bfloat16, (1, 1, 1, 80, 80, 16), window=24),
+    case("full, odd", torch.bfloat16, (1, 1, 1, 45, 45, 64), causal=False, deterministic=True),
+    case("documents, groups", torch.bfloat16, (2, 2, 1, 36, 36, 16), documents=True),
     case("documents, window, full", torch.float32, (1, 1, 1, 61, 61, 16), window=24, documents=True, causal=False),
-    case("fewer queries than keys, window", torch.float32, (1, 1, 1, 40, 100, 16), window=24),
-    case("more queries than keys", torch.float16, (1, 1, 1, 70, 40, 16)),
+    case("fewer queries than keys, window", torch.float16, (1, 1, 1, 40, 80, 16), window=24),
+    case("more queries than keys", torch.float32, (1, 1, 1, 70, 40, 16)),
     case("head dimension 96", torch.bfloat16, (1, 1, 1, 33, 33, 96), deterministic=True),
     case("one token", torch.bfloat16, (2, 1, 1, 1, 1, 64), deterministic=True),
     case("zeros", torch.float32, (1, 1, 1, 33, 33, 16), size=0.0, deterministic=True),
@@ -59,7 +58,7 @@ def test_outputs_and_gradients_are_those_of_float64(chosen: Case, device: str, s
     assert not report.failures
 
 
-@pytest.mark.parametrize("chosen", [_CASES[0], _CASES[4]], ids=lambda c: c.name)
+@pytest.mark.parametrize("chosen", [_CASES[3]], ids=lambda c: c.name)
 def test_a_loop_for_each_kind_of_block_gives_the_same(chosen: Case, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if device == "cpu":
         monkeypatch.setattr("kernels.attention.triton.tiles", lambda *_: _THREE_LOOPS)
