@@ -2,8 +2,8 @@
 
 Documents: the reference pages in five languages, and those of the web crawl files ($MENAGERIE_SHARED or ../shared). Peers:
 RedPajama-V2's signals in plain Python, written from its definitions (tests/quality/redpajama_twin.py); datasketch and rensa
-themselves, where they are installed (pip install 'menagerie[bench]'). All times are processor times, the best of several
-passes; the peers see a part of the documents, since they are slow. Compiling is told apart.
+themselves, where they are installed (pip install 'menagerie[bench]'). All times are mean processor times; the peers see a part
+of the documents, since they are slow. Compiling is told apart.
 """
 
 from __future__ import annotations
@@ -88,15 +88,14 @@ def twin_lists(told: SignalResources) -> dict[str, twin.Lists]:
     }
 
 
-def best(work: Callable[[], object], passes: int) -> float:
-    """Least processor seconds of several passes."""
-    seconds = []
+def mean(work: Callable[[], object], passes: int) -> float:
+    """Mean processor seconds of several passes, after one that does not count."""
+    work()
+    gc.collect()
+    begun = time.process_time()
     for _ in range(passes):
-        gc.collect()
-        begun = time.process_time()
         work()
-        seconds.append(time.process_time() - begun)
-    return min(seconds)
+    return (time.process_time() - begun) / passes
 
 
 def peer(work: Callable[[str, str, str | None], object], rows: Sequence[tuple[str, str, str | None]]) -> float:
@@ -147,7 +146,7 @@ def compare(name: str, documents: pa.Table, root: Path, passes: int) -> None:
         ("MinHash, affine32", sign("affine32"), "rensa RMinHash", rensa_peer()),
     )
     for what, work, whom, other in rows_of_table:
-        seconds = best(work, passes)
+        seconds = mean(work, passes)
         theirs = peer(other, rows) if other else float("nan")
         ours = size / seconds
         print(

@@ -33,7 +33,7 @@ def _raw(text: TextBatch) -> list[bytes]:
 
 def _normalised(text: TextBatch) -> list[bytes]:
     offsets, digests = text.words.byte_offsets.tolist(), []
-    words, raw = memoryview(text.words.utf8), text.text
+    words, raw = text.words.utf8.data, text.text
     for document, (start, end) in enumerate(pairwise(offsets)):
         told = words[start : end - 1] if end > start else raw[document].as_py().encode()
         digests.append(blake2b(told, digest_size=16, person=b"words" if end > start else b"raw").digest())
