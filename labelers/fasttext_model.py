@@ -80,7 +80,8 @@ def train(kind: Literal["supervised", "unsupervised"], texts: Path, output: Path
     options["bucket"] = max(options.get("bucket", 0), _LARGE)
     told = json.dumps({"kind": kind, "texts": str(texts), "output": str(output), "options": options})
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(_LARGE), "MALLOC_PERTURB_": "0"}
-    done = subprocess.run([sys.executable, "-P", "-c", _TRAIN, told], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-c", _TRAIN, told]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
 

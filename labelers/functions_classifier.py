@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -75,7 +75,7 @@ class ClassifierParams(FunctionParams):
         called: Any = getattr(holder, attribute, None)
         if not callable(called):
             raise ValueError(f"{what}: {module} has no callable {attribute}")
-        return called
+        return cast(Classify, called)  # whatever it returns, `vote_on` checks
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class LabelLiger(Label):
         probabilities, extended = predict(self._liger, matrix, embedding_matrix(points))
         cast = (matrix >= 0).sum(axis=1)
         labels = probability_table(
-            votes["id"], probabilities, cast, self._liger.classes, self.params.tie_break, (extended >= 0).any(axis=1)
+            votes["id"], probabilities, cast, self._liger.classes, self.params.tie_break, np.any(extended >= 0, axis=1)
         )
         told = count_labels(labels, self._liger.classes)
         metrics = {"labels": told, "extended_votes": int((extended >= 0).sum() - cast.sum())}
