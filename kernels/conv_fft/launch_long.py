@@ -48,6 +48,8 @@ def two_factor_tile(outer: int) -> dict[str, int]:
     )
 
 
+# Bytes of registers that a thread may spill, by (kernel, points).
+SPILLS = {("outer forward", 128): 160, ("outer forward in two", 1024): 224, ("outer inverse in two", 1024): 352}
 # Registers a thread may have, by (kernel, rows of its tile), where fewer than 255 put more programs on a multiprocessor.
 REGISTERS = {(kernel, rows): 168 if rows == 64 else 128 for kernel in ("outer forward", "outer inverse") for rows in (64, 128)}
 

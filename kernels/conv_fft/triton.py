@@ -14,6 +14,7 @@ from torch import Tensor
 from kernels.configurations import Configuration
 from kernels.conv_fft import reference
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
+from kernels.conv_fft.launch_long import SPILLS as OUTER_SPILLS
 from kernels.conv_fft.launch_long import Long, outer_options, two_factor_tile
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan, plan
@@ -111,14 +112,17 @@ def shipped() -> Iterator[Configuration]:
         ):
             constants = {"M": 1024, "ALIGN": 8, "ALIGN_END": 8} | more
             launch = outer_options(name, outer)
-            yield _configuration(f"{name} {outer}", kernel, pointers, constants, launch, 0, outer >= 64)
+            yield _configuration(
+                f"{name} {outer}", kernel, pointers, constants, launch, OUTER_SPILLS.get((name, outer), 0), outer >= 64
+            )
     for outer in (256, 1024):
         for name, kernel, more in (
             ("outer forward", outer_two_fwd_kernel, {"HAS_PRE": True}),
             ("outer inverse", outer_two_inv_kernel, inverse),
         ):
             constants = {"M": 2048, "ALIGN": 8, "ALIGN_END": 8} | more
-            yield _configuration(f"{name} in two {outer}", kernel, pointers, constants, two_factor_tile(outer), 0, True)
+            allowed = OUTER_SPILLS.get((f"{name} in two", outer), 0)
+            yield _configuration(f"{name} in two {outer}", kernel, pointers, constants, two_factor_tile(outer), allowed, True)
     for inner in (1024, 4096):
         for name, kernel, more in (
             ("inner forward", inner_fwd_kernel, {}),
