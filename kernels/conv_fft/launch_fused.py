@@ -20,8 +20,8 @@ from kernels.triton_support import TRITON_TYPES
 
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
 PROGRAMS = 1024
-# Bytes of registers that a thread may spill, by (kernel, factors): into the first-level cache, which takes less time than smaller
-# tiles would. Backward kernels hold a filter's gradient (64 registers at 64 x 64) beside a transform of as many.
+# Bytes of registers that a thread may spill, by (kernel, factors): into the first-level cache, which takes less time than
+# smaller tiles would. Backward kernels hold a filter's gradient (64 registers at 64 x 64) beside a transform of as many.
 SPILLS: dict[tuple[str, int, int], int] = {
     ("fused forward", 64, 64): 192,
     ("fused backward", 128, 64): 640,
