@@ -20,8 +20,15 @@ from kernels.triton_support import TRITON_TYPES
 
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
 PROGRAMS = 1024
-# Bytes of them that a thread may spill, into the first-level cache, where that is faster than smaller tiles.
-SPILLS: dict[tuple[str, int, int], int] = {}
+# Bytes of registers that a thread may spill, by (kernel, factors): into the first-level cache, which takes less time than
+# smaller tiles would. Backward kernels hold a filter's gradient (64 registers at 64 x 64) beside a transform of as many.
+SPILLS: dict[tuple[str, int, int], int] = {
+    ("fused forward", 64, 64): 192,
+    ("fused backward", 128, 64): 640,
+    ("inner forward", 32, 32): 32,
+    ("inner backward", 32, 32): 32,
+    ("inner backward", 64, 64): 640,
+}
 # Registers a thread may have, by (kernel, factors), where fewer than 255 put more programs on a multiprocessor.
 REGISTERS: dict[tuple[str, int, int], int] = {
     ("fused forward", 64, 32): 128,
@@ -66,7 +73,7 @@ class Fused:
         self.split = split(rows.most[i], p.rows_per_tile, self.channels)
         self.constants = _constants(p, u.device)
         self.type = TRITON_TYPES[u.dtype]
-        self.spectrum, self.scale = filter_spectrum(k, reverse, p)
+        self.spectrum, self.scale = filter_spectrum(k, reverse, p, rows, i)
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
         fused_fwd_kernel[(self.split, self.channels)](
@@ -85,37 +92,37 @@ class Fused:
             dy, u, pre, post, du, dpre, dpost, sums, self.spectrum, self.scale, *self.constants, *self._table(),
             **self._flags(pre, post), **options("fused backward", p),
         )  # fmt: skip
-        filter_gradient(sums, p, dk, dreverse)
+        filter_gradient(sums, p, self.rows, self.i, dk, dreverse)
 
     def _table(self) -> tuple[Any, ...]:
-        return self.rows.first, self.rows.length, self.rows.count, self.i, self.length
+        return self.rows.first, self.rows.shift, self.rows.length, self.rows.count, self.i, self.length
 
     def _flags(self, pre: Tensor | None, post: Tensor | None) -> dict[str, Any]:
         full = self.rows.full and self.length == self.p.points and self.rows.most[self.i] % self.p.rows_per_tile == 0
         return {
             "HAS_PRE": pre is not None, "HAS_POST": post is not None, "FULL": full, "ALIGN": 8 if self.rows.aligned else 1,
-            "TYPE": self.type,
+            "TYPE": self.type, "FRAMED": self.rows.aligned,
         }  # fmt: skip
 
 
-def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan) -> tuple[Tensor, Tensor]:
+def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int) -> tuple[Tensor, Tensor]:
     """(channels, N1, keep) packed, and (channels,) the power of two that it is over."""
     n1, n2 = p.factors
     spectrum = k.new_empty((len(k), n1, p.keep), dtype=torch.int32)
     scale = k.new_empty(len(k), dtype=torch.float32)
     filter_spectrum_kernel[(len(k),)](
-        k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), k.shape[1],
+        k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), rows.count, i, k.shape[1],
         0 if reverse is None else reverse.shape[1],
         N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, num_warps=max(4, n1 // 16),
     )  # fmt: skip
     return spectrum, scale
 
 
-def filter_gradient(sums: Tensor, p: Plan, dk: Tensor, dreverse: Tensor | None) -> None:
+def filter_gradient(sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None) -> None:
     """Add a spectrum's gradient (parts, channels, P, N1, keep, 2) to the taps'."""
     n1, n2 = p.factors
     filter_gradient_kernel[(len(dk),)](
-        sums, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), len(sums), dk.shape[1],
+        sums, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), rows.count, i, len(sums), dk.shape[1],
         0 if dreverse is None else dreverse.shape[1],
         N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile, TWO_SIDED=dreverse is not None,
         num_warps=max(4, n1 // 16),

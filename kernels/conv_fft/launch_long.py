@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterator
@@ -42,9 +43,13 @@ def outer_tile(outer: int) -> dict[str, int]:
 def two_factor_tile(outer: int) -> dict[str, int]:
     """Factors, columns and warps of an outer transform in two factors."""
     na, nb = OUTER[outer]
-    return {"NA": na, "NB": nb, "BC": 32 if outer <= 256 else 16, "num_warps": 16 if outer > 512 else 8, "num_stages": 1}
+    return {"NA": na, "NB": nb, "BC": 16, "num_warps": 8 if outer <= 256 else 16, "num_stages": 1} | (
+        {"maxnreg": 128} if outer <= 256 else {}
+    )
 
 
+# Bytes of registers that a thread may spill, by (kernel, points).
+SPILLS = {("outer forward", 128): 160, ("outer forward in two", 1024): 224, ("outer inverse in two", 1024): 352}
 # Registers a thread may have, by (kernel, rows of its tile), where fewer than 255 put more programs on a multiprocessor.
 REGISTERS = {(kernel, rows): 168 if rows == 64 else 128 for kernel in ("outer forward", "outer inverse") for rows in (64, 128)}
 
@@ -64,6 +69,11 @@ def _inner_constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
         *kept_columns(nb, p.keep, device),
         twiddles(na, nb, False, device),
     )
+
+
+def _alignment(rows: Rows) -> dict[str, int]:
+    """Of what rows' first samples, and their ends, are multiples."""
+    return {"ALIGN": 8 if rows.aligned else 1, "ALIGN_END": 8 if rows.aligned and rows.full else 1}
 
 
 class Long:
@@ -88,9 +98,12 @@ class Long:
             self.ends = *weighted_matrix(p.outer, 1, u.device), twiddles(p.outer, p.inner, True, u.device)
         self.middle = _inner_constants(p, u.device)
         self.type = TRITON_TYPES[u.dtype]
-        self.taps = (
-            whole_rows(1, self.channels, k.shape[1], k.device) if u.dtype == torch.bfloat16 and reverse is None else None
-        )
+        self.taps = None
+        if u.dtype == torch.bfloat16 and reverse is None:
+            self.taps = whole_rows(1, self.channels, k.shape[1], k.device)
+            if not rows.full:  # a filter that no document is convolved with is no row
+                there = (rows.count[i + 1] > rows.count[i]).to(torch.int32)
+                self.taps = dataclasses.replace(self.taps, count=self.taps.count * there)
         if self.taps is None:
             self.spectrum, self.scale = filter_spectrum(k, reverse, p)
             self.inverse = torch.ones_like(self.scale)
@@ -153,7 +166,7 @@ class Long:
 
     def _table(self, rows: Rows, i: int, length: int, first: int, each: int) -> tuple[Any, ...]:
         points = () if self.in_two else (self.p.outer,)
-        return rows.first, rows.length, rows.count, i, length, first, *points, rows.most[i], each
+        return rows.first, rows.shift, rows.length, rows.count, i, length, first, *points, rows.most[i], each
 
     def _into(self, u: Tensor, gate: Tensor | None, rows: Rows, i: int, first: int, channels: int) -> tuple[Tensor, Tensor]:
         """The outer transform of gated rows: packed, and the scales of its tiles."""
@@ -167,7 +180,7 @@ class Long:
             launch["ONE_BLOCK"] = self.p.outer <= launch["BK"]
         kernel[grid](
             u, gate, z, scales, *self.ends, *self._table(rows, i, u.shape[-1], first, each),
-            M=self.p.inner, HAS_PRE=gate is not None, ALIGN=8 if rows.aligned else 1, **launch,
+            M=self.p.inner, HAS_PRE=gate is not None, **_alignment(rows), **launch,
         )  # fmt: skip
         return z, scales
 
@@ -184,7 +197,7 @@ class Long:
         kernel[grid](
             z, scales, k_scale, *a, *b, *self.ends, *self._table(rows, i, a[1].shape[-1], first, each),
             M=self.p.inner, HAS_A=a[0] is not None, HAS_B=b[0] is not None, SCALE_BY_K1=by_k1,
-            ALIGN=8 if rows.aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], **launch,
+            **_alignment(rows), TYPE=TRITON_TYPES[a[1].dtype], **launch,
         )  # fmt: skip
 
     def _spectrum(self, k: Tensor, taps: Rows) -> tuple[Tensor, Tensor, Tensor]:
@@ -194,7 +207,7 @@ class Long:
         spectrum = k.new_empty((self.channels, p.outer, p.factors[0], p.keep), dtype=torch.int32)
         largest = k.new_empty((self.channels, p.outer))
         inner_filter_kernel[(p.outer, self.channels)](
-            z, scales, spectrum, largest, *self.middle, p.outer, BN=self.columns, **options("inner filter", p)
+            z, scales, spectrum, largest, *self.middle, taps.count, p.outer, BN=self.columns, **options("inner filter", p)
         )
         _, exponent = torch.frexp(largest.amax(1))
         one = torch.ones_like(largest[:, 0])

@@ -17,11 +17,16 @@ from kernels.conv_fft.transforms import FORWARD
 
 @dataclass(frozen=True)
 class Rows:
-    """first: (rows,) int64, offset of each row's first sample in channel 0. length: (rows,) int32. count: (classes + 1,) int32,
-    where each length class begins in the table. longest, most: by class, the longest row and how many rows there can be.
-    aligned: each row begins and ends at a multiple of 8 samples. full: each row is exactly as long as `longest`."""
+    """A row is a frame of samples, of which those from `shift` on are its own: zeros stand for the others.
+
+    first: (rows,) int64, offset of each frame's first sample in channel 0. shift, length: (rows,) int32, where in the frame the
+    row begins and ends. count: (classes + 1,) int32, where each length class begins in the table. longest, most: by class, the
+    longest frame and how many rows there can be. aligned: frames begin at multiples of 8 samples, so that they are read
+    eight at a time. full: rows are whole, and exactly as long as `longest`.
+    """
 
     first: Tensor
+    shift: Tensor
     length: Tensor
     count: Tensor
     longest: tuple[int, ...]
@@ -36,7 +41,7 @@ def whole_rows(batch: int, channels: int, length: int, device: torch.device) -> 
     first = torch.arange(batch, device=device, dtype=torch.int64) * (channels * length)
     lengths = torch.full((batch,), length, device=device, dtype=torch.int32)
     count = torch.tensor([0, batch], dtype=torch.int32).to(device)
-    return Rows(first, lengths, count, (length,), (batch,), length % 8 == 0, True)
+    return Rows(first, torch.zeros_like(lengths), lengths, count, (length,), (batch,), length % 8 == 0, True)
 
 
 def length_classes(length: int) -> tuple[int, ...]:
@@ -65,12 +70,17 @@ def document_rows(starts: Tensor, channels: int, longest: int) -> Rows:
     later = torch.where(begins, position, length)
     later = torch.cat([later[:, 1:], later.new_full((batch, 1), length)], dim=1)
     ends = later.flip(1).cummin(dim=1).values.flip(1)
-    lengths = (ends - position).to(torch.int32)
-    classes = length_classes(longest)
+    # The frame: from the multiple of eight before the document, where rows begin at multiples of eight.
+    aligned = length % 8 == 0
+    shift = position % 8 if aligned else torch.zeros_like(position)
+    lengths = (ends - position + shift).to(torch.int32)
+    classes = length_classes(min(longest + 7, length) if aligned else longest)
     key = torch.where(begins, torch.bucketize(lengths, _bounds(classes, device)), len(classes)).flatten().to(torch.int32)
     key, order = torch.sort(key, stable=True)
     count = torch.searchsorted(key, torch.arange(len(classes) + 1, device=device, dtype=torch.int32)).to(torch.int32)
-    first = order // length * (channels * length) + order % length
-    shortest = (1, *(c + 1 for c in classes[:-1]))
+    at = order % length
+    shift = shift[at]
+    first = order // length * (channels * length) + at - shift
+    shortest = (1, *(c - 6 for c in classes[:-1]))
     most = tuple(batch * (length // s) for s in shortest)
-    return Rows(first, lengths.flatten()[order], count, classes, most, False, False)
+    return Rows(first, shift, lengths.flatten()[order], count, classes, most, aligned, False)

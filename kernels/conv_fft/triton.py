@@ -14,6 +14,7 @@ from torch import Tensor
 from kernels.configurations import Configuration
 from kernels.conv_fft import reference
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
+from kernels.conv_fft.launch_long import SPILLS as OUTER_SPILLS
 from kernels.conv_fft.launch_long import Long, outer_options, two_factor_tile
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan, plan
@@ -83,12 +84,12 @@ def shipped() -> Iterator[Configuration]:
     """The sizes with the most and the fewest registers, bfloat16: those between are the same code with smaller tiles."""
     pointers = dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
     pointers |= dict.fromkeys(("F1R", "F1I", "FR", "FI", "F2R", "F2I"), "*fp16")
-    pointers |= dict.fromkeys(("K", "T", "T1", "LENGTH", "COUNT", "Z", "ZX", "ZG"), "*i32")
+    pointers |= dict.fromkeys(("K", "T", "T1", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG"), "*i32")
     pointers |= dict.fromkeys(
         ("K_SCALE", "K_INVERSE", "K_LARGEST", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "DK_SCALE"), "*fp32"
     ) | {"FIRST": "*i64"}
     pointers |= dict.fromkeys(("WHICH", "row_length", "first_channel", "N1", "capacity", "ROWS"), "i32")
-    flags = {"HAS_PRE": True, "HAS_POST": True, "FULL": True, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
+    flags = {"HAS_PRE": True, "HAS_POST": True, "FULL": True, "FRAMED": True, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
     for points in (256, 4096, 8192):
         for name, kernel, backward in (("fused forward", fused_fwd_kernel, False), ("fused backward", fused_bwd_kernel, True)):
             p = _plan(points, 1, backward)
@@ -109,16 +110,19 @@ def shipped() -> Iterator[Configuration]:
             ("outer forward", outer_fwd_kernel, {"HAS_PRE": True, "ONE_BLOCK": outer <= 64}),
             ("outer inverse", outer_inv_kernel, inverse),
         ):
-            constants = {"M": 1024, "ALIGN": 8} | more
+            constants = {"M": 1024, "ALIGN": 8, "ALIGN_END": 8} | more
             launch = outer_options(name, outer)
-            yield _configuration(f"{name} {outer}", kernel, pointers, constants, launch, 0, outer >= 64)
+            yield _configuration(
+                f"{name} {outer}", kernel, pointers, constants, launch, OUTER_SPILLS.get((name, outer), 0), outer >= 64
+            )
     for outer in (256, 1024):
         for name, kernel, more in (
             ("outer forward", outer_two_fwd_kernel, {"HAS_PRE": True}),
             ("outer inverse", outer_two_inv_kernel, inverse),
         ):
-            constants = {"M": 2048, "ALIGN": 8} | more
-            yield _configuration(f"{name} in two {outer}", kernel, pointers, constants, two_factor_tile(outer), 0, True)
+            constants = {"M": 2048, "ALIGN": 8, "ALIGN_END": 8} | more
+            allowed = OUTER_SPILLS.get((f"{name} in two", outer), 0)
+            yield _configuration(f"{name} in two {outer}", kernel, pointers, constants, two_factor_tile(outer), allowed, True)
     for inner in (1024, 4096):
         for name, kernel, more in (
             ("inner forward", inner_fwd_kernel, {}),

@@ -36,9 +36,9 @@ def _matrix(pointer, rows, columns, WIDTH: tl.constexpr, SIZE: tl.constexpr):
     return tl.load(at), tl.load(at + SIZE)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["WHICH"])
 def filter_spectrum_kernel(
-    TAPS, REVERSE, K, K_SCALE, F1R, F1I, F2R, F2I, COS, SIN, taps, reverse_taps,
+    TAPS, REVERSE, K, K_SCALE, F1R, F1I, F2R, F2I, COS, SIN, COUNT, WHICH, taps, reverse_taps,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TWO_SIDED: tl.constexpr,
 ):  # fmt: skip
     """Grid (channels,): K (channels, N1, C2) packed, scaled to a largest part in [2, 4).
@@ -46,6 +46,8 @@ def filter_spectrum_kernel(
     K_SCALE (channels,) what it was over.
     """
     i_h = tl.program_id(0).to(tl.int64)
+    if tl.load(COUNT + WHICH) == tl.load(COUNT + WHICH + 1):
+        return  # no row is convolved with it
     n1 = tl.arange(0, N1)
     n2 = tl.arange(0, N2)
     c2 = tl.arange(0, C2)
@@ -83,13 +85,15 @@ def filter_spectrum_kernel(
     tl.store(K_SCALE + i_h, scale * k_scale * tl.sqrt(float(N1 * N2)) * 0.5)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["WHICH"])
 def filter_gradient_kernel(
-    DK, DTAPS, DREVERSE, F1R, F1I, F2R, F2I, COS, SIN, parts, taps, reverse_taps,
+    DK, DTAPS, DREVERSE, F1R, F1I, F2R, F2I, COS, SIN, COUNT, WHICH, parts, taps, reverse_taps,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, TWO_SIDED: tl.constexpr,
 ):  # fmt: skip
     """Grid (channels,): add to DTAPS, DREVERSE what DK (parts, channels, P N1, C2, 2), summed over parts and P, is to them."""
     i_h = tl.program_id(0).to(tl.int64)
+    if tl.load(COUNT + WHICH) == tl.load(COUNT + WHICH + 1):
+        return  # no row is convolved with it
     n1 = tl.arange(0, N1)
     n2 = tl.arange(0, N2)
     c2 = tl.arange(0, C2)

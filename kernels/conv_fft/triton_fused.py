@@ -101,10 +101,14 @@ def row_scale(x, P: tl.constexpr, N1: tl.constexpr):
 
 
 @triton.jit
-def load(pointer, offset, mask, FULL: tl.constexpr, AGAIN: tl.constexpr = False):
+def load(pointer, offset, mask, FULL: tl.constexpr, AGAIN: tl.constexpr = False, group=None, FRAMED: tl.constexpr = False):
+    """Samples in float32, zero outside the mask. FRAMED: whole groups of eight are read, of which the mask takes its part."""
     modifier: tl.constexpr = ".ca" if AGAIN else ""
     if FULL:
         return tl.load(pointer + offset, cache_modifier=modifier).to(tl.float32)
+    elif FRAMED:
+        x = tl.load(pointer + offset, mask=group, other=0.0, cache_modifier=modifier)
+        return tl.where(mask, x.to(tl.float32), 0.0)
     else:
         return tl.load(pointer + offset, mask=mask, other=0.0, cache_modifier=modifier).to(tl.float32)
 
@@ -121,9 +125,15 @@ def load_table(pointer, TIME: tl.constexpr):
 
 
 @triton.jit
-def save(pointer, offset, mask, value, FULL: tl.constexpr, TYPE: tl.constexpr):
+def save(
+    pointer, offset, mask, value, FULL: tl.constexpr, TYPE: tl.constexpr, whole=None, FRAMED: tl.constexpr = False
+):  # fmt: skip
+    """Store samples of the mask. FRAMED: whole groups of eight first, then what is left of a document's first and last."""
     if FULL:
         tl.store(pointer + offset, narrow(value, TYPE))
+    elif FRAMED:
+        tl.store(pointer + offset, narrow(value, TYPE), mask=whole)
+        tl.store(pointer + offset, narrow(value, TYPE), mask=mask & (whole == 0))
     else:
         tl.store(pointer + offset, narrow(value, TYPE), mask=mask)
 
@@ -149,9 +159,10 @@ def samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i):
 # What varies from launch to launch: no kernel is compiled for its values.
 @triton.jit(do_not_specialize=["WHICH"])
 def fused_fwd_kernel(
-    U, PRE, POST, Y, K, K_SCALE, F1R, F1I, F2R, F2I, T, FIRST, LENGTH, COUNT, WHICH, row_length,
+    U, PRE, POST, Y, K, K_SCALE, F1R, F1I, F2R, F2I, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
+    FRAMED: tl.constexpr,
 ):  # fmt: skip
     """Grid (splits, channels). Rows COUNT[WHICH] ... COUNT[WHICH + 1] of the table FIRST, LENGTH, P at a time."""
     i_s = tl.program_id(0)
@@ -173,35 +184,42 @@ def fused_fwd_kernel(
     p_filter = K + i_h * (N1 * C2) + (rows % N1)[:, None] * C2 + c2[None, :]
     k_scale = tl.load(K_SCALE + i_h)
     sample = (rows % N1)[:, None] * N2 + n2[None, :]
+    eighth = sample // 8 * 8
     for r in range(begin + i_s * P, end, tl.num_programs(0) * P):
         if P == 1:
             first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
-            mask = sample < tl.load(LENGTH + r)
+            shift = tl.load(SHIFT + r)
+            length = tl.load(LENGTH + r)
         else:
             row = r + rows // N1
             there = row < end
             first = tl.multiple_of(tl.load(FIRST + row, mask=there, other=0) + i_h * row_length, ALIGN)[:, None]
-            mask = sample < tl.load(LENGTH + row, mask=there, other=0)[:, None]
+            shift = tl.load(SHIFT + row, mask=there, other=0)[:, None]
+            length = tl.load(LENGTH + row, mask=there, other=0)[:, None]
+        mask = (sample >= shift) & (sample < length)
+        group = eighth < length
+        whole = (eighth >= shift) & (eighth + 8 <= length)
         offset = first + sample
-        x = load(U, offset, mask, FULL)
+        x = load(U, offset, mask, FULL, False, group, FRAMED)
         if HAS_PRE:
-            x *= load(PRE, offset, mask, FULL)
+            x *= load(PRE, offset, mask, FULL, False, group, FRAMED)
         scale, inverse = row_scale(x, P, N1)
         xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
         zr, zi = times(xr, xi, tl.load(p_filter))
         y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (scale * k_scale)
         if HAS_POST:
-            y *= load(POST, offset, mask, FULL)
-        save(Y, offset, mask, y, FULL, TYPE)
+            y *= load(POST, offset, mask, FULL, False, group, FRAMED)
+        save(Y, offset, mask, y, FULL, TYPE, whole, FRAMED)
 
 
 # What varies from launch to launch: no kernel is compiled for its values.
 @triton.jit(do_not_specialize=["WHICH"])
 def fused_bwd_kernel(
-    DY, U, PRE, POST, DU, DPRE, DPOST, DK, K, K_SCALE, F1R, F1I, F2R, F2I, T, FIRST, LENGTH, COUNT, WHICH,
+    DY, U, PRE, POST, DU, DPRE, DPOST, DK, K, K_SCALE, F1R, F1I, F2R, F2I, T, FIRST, SHIFT, LENGTH, COUNT, WHICH,
     row_length,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
+    FRAMED: tl.constexpr,
 ):  # fmt: skip
     """Gradients; the transform of the input is computed again.
 
@@ -222,6 +240,7 @@ def fused_bwd_kernel(
     p_filter = K + i_h * (N1 * C2) + (rows % N1)[:, None] * C2 + c2[None, :]
     k_scale = tl.load(K_SCALE + i_h)
     sample = (rows % N1)[:, None] * N2 + n2[None, :]
+    eighth = sample // 8 * 8
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     sum_r = tl.zeros((BM, C2), tl.float32)
@@ -229,22 +248,27 @@ def fused_bwd_kernel(
     for r in range(begin + i_s * P, end, tl.num_programs(0) * P):
         if P == 1:
             first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
-            mask = sample < tl.load(LENGTH + r)
+            shift = tl.load(SHIFT + r)
+            length = tl.load(LENGTH + r)
         else:
             row = r + rows // N1
             there = row < end
             first = tl.multiple_of(tl.load(FIRST + row, mask=there, other=0) + i_h * row_length, ALIGN)[:, None]
-            mask = sample < tl.load(LENGTH + row, mask=there, other=0)[:, None]
+            shift = tl.load(SHIFT + row, mask=there, other=0)[:, None]
+            length = tl.load(LENGTH + row, mask=there, other=0)[:, None]
+        mask = (sample >= shift) & (sample < length)
+        group = eighth < length
+        whole = (eighth >= shift) & (eighth + 8 <= length)
         offset = first + sample
-        x = load(U, offset, mask, FULL)
+        x = load(U, offset, mask, FULL, False, group, FRAMED)
         if HAS_PRE:
-            x *= load(PRE, offset, mask, FULL)
+            x *= load(PRE, offset, mask, FULL, False, group, FRAMED)
         x_scale, inverse = row_scale(x, P, N1)
         xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
         spectrum = pack(xr, xi)
-        g = load(DY, offset, mask, FULL)
+        g = load(DY, offset, mask, FULL, False, group, FRAMED)
         if HAS_POST:
-            g *= load(POST, offset, mask, FULL)
+            g *= load(POST, offset, mask, FULL, False, group, FRAMED)
         g_scale, inverse = row_scale(g, P, N1)
         gr, gi = spectrum_of((g * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 1)
         pr, pi = times_conjugate(gr, gi, spectrum)
@@ -253,14 +277,14 @@ def fused_bwd_kernel(
         zr, zi = times_conjugate(gr, gi, load_table(p_filter, 0))
         dx = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (g_scale * k_scale)
         if HAS_PRE:
-            save(DPRE, offset, mask, dx * load(U, offset, mask, FULL, True), FULL, TYPE)
-            dx *= load(PRE, offset, mask, FULL, True)
-        save(DU, offset, mask, dx, FULL, TYPE)
+            save(DPRE, offset, mask, dx * load(U, offset, mask, FULL, True, group, FRAMED), FULL, TYPE, whole, FRAMED)
+            dx *= load(PRE, offset, mask, FULL, True, group, FRAMED)
+        save(DU, offset, mask, dx, FULL, TYPE, whole, FRAMED)
         if HAS_POST:
             xr, xi = unpack(spectrum)
             zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), load_table(p_filter, 1))
             y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (x_scale * k_scale)
-            save(DPOST, offset, mask, y * load(DY, offset, mask, FULL, True), FULL, TYPE)
+            save(DPOST, offset, mask, y * load(DY, offset, mask, FULL, True, group, FRAMED), FULL, TYPE, whole, FRAMED)
     p_sum = DK + ((i_s * tl.num_programs(1) + i_h) * (BM * C2) + rows[:, None] * C2 + c2[None, :]) * 2
     tl.store(p_sum, sum_r)
     tl.store(p_sum + 1, sum_i)

@@ -31,9 +31,9 @@ from kernels.conv_fft.triton_fused import (
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
 def outer_fwd_kernel(
-    U, PRE, Z, Z_SCALE, F1R, F1I, T, FIRST, LENGTH, COUNT, WHICH, row_length, first_channel, N1, capacity, ROWS,
+    U, PRE, Z, Z_SCALE, F1R, F1I, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, first_channel, N1, capacity, ROWS,
     M: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr, ONE_BLOCK: tl.constexpr,
-    HAS_PRE: tl.constexpr, ALIGN: tl.constexpr,
+    HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr,
 ):  # fmt: skip
     """Grid (M / BN * ceil(N1 / BM), channels, splits): Z (channels, rows, N1, M) packed, Z_SCALE (channels, rows, M / BN).
 
@@ -53,9 +53,10 @@ def outer_fwd_kernel(
     lo = begin + tl.program_id(2) * ROWS
     for r in range(lo, tl.minimum(lo + ROWS, end)):
         first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
-        length = tl.multiple_of(tl.load(LENGTH + r), ALIGN)
+        shift = tl.multiple_of(tl.load(SHIFT + r), ALIGN_END)
+        length = tl.multiple_of(tl.load(LENGTH + r), ALIGN_END)
         if ONE_BLOCK:
-            x = _block(U, PRE, first, length, 0, n2, M, BK, HAS_PRE)
+            x = _block(U, PRE, first, shift, length, 0, n2, M, BK, HAS_PRE)
             scale, inverse = power_of_two(tl.max(tl.max(tl.abs(x), axis=1), axis=0))
             x = (x * inverse).to(tl.float16)
             fr, fi = _matrix_block(F1R, F1I, k1, tl.arange(0, BK), N1)
@@ -66,7 +67,7 @@ def outer_fwd_kernel(
             ar = tl.zeros((BM, BN), tl.float32)
             ai = tl.zeros((BM, BN), tl.float32)
             for n in range(0, N1, BK):
-                x = _block(U, PRE, first, length, n, n2, M, BK, HAS_PRE)
+                x = _block(U, PRE, first, shift, length, n, n2, M, BK, HAS_PRE)
                 larger, inverse = power_of_two(tl.maximum(scale, tl.max(tl.max(tl.abs(x), axis=1), axis=0)))
                 ar *= scale * inverse
                 ai *= scale * inverse
@@ -83,12 +84,13 @@ def outer_fwd_kernel(
 
 
 @triton.jit
-def _block(U, PRE, first, length, n, n2, M: tl.constexpr, BK: tl.constexpr, HAS_PRE: tl.constexpr):
+def _block(U, PRE, first, shift, length, n, n2, M: tl.constexpr, BK: tl.constexpr, HAS_PRE: tl.constexpr):
     """Gated samples of columns n2 from row n of a data row seen as (N1, M)."""
     sample = (n + tl.arange(0, BK))[:, None] * M + n2[None, :]
-    x = load(U, first + sample, sample < length, False)
+    mask = (sample >= shift) & (sample < length)
+    x = load(U, first + sample, mask, False)
     if HAS_PRE:
-        x *= load(PRE, first + sample, sample < length, False)
+        x *= load(PRE, first + sample, mask, False)
     return x
 
 
@@ -275,13 +277,15 @@ def _every_row(x, P: tl.constexpr, NA: tl.constexpr, C2: tl.constexpr):
 
 @triton.jit
 def inner_filter_kernel(
-    Z, Z_SCALE, K, K_LARGEST, FR, FI, F2R, F2I, T, N1,
+    Z, Z_SCALE, K, K_LARGEST, FR, FI, F2R, F2I, T, COUNT, N1,
     NA: tl.constexpr, NB: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """Grid (N1, channels): a filter's taps after the outer transform to its spectrum K (channels, N1, NA, C2) packed.
 
     K is over the taps' scale; K_LARGEST (channels, N1) is its largest part. One data row, in the first of the tile's.
     """
+    if tl.load(COUNT + 1) == 0:
+        return  # no row is convolved with it
     BM: tl.constexpr = P * NA
     M: tl.constexpr = NA * NB
     i_k = tl.program_id(0)
@@ -307,10 +311,11 @@ def inner_filter_kernel(
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
 def outer_inv_kernel(
-    Z, Z_SCALE, K_SCALE, A, OUT_A, B, OUT_B, F1R, F1I, T, FIRST, LENGTH, COUNT, WHICH, row_length,
+    Z, Z_SCALE, K_SCALE, A, OUT_A, B, OUT_B, F1R, F1I, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
     first_channel, N1, capacity, ROWS,
     M: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr,
-    HAS_A: tl.constexpr, HAS_B: tl.constexpr, SCALE_BY_K1: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
+    HAS_A: tl.constexpr, HAS_B: tl.constexpr, SCALE_BY_K1: tl.constexpr,
+    ALIGN: tl.constexpr, ALIGN_END: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
     """Grid (M / BN * ceil(N1 / BM), channels, splits): OUT_A = y A (or y), and OUT_B = y B (HAS_B), y the real inverse of Z.
 
@@ -354,7 +359,9 @@ def outer_inv_kernel(
             y = tl.dot(tl.trans(fi), zi.to(tl.float16), y)
         y *= scale * k_scale
         first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
-        mask = sample < tl.multiple_of(tl.load(LENGTH + r), ALIGN)
+        mask = (sample >= tl.multiple_of(tl.load(SHIFT + r), ALIGN_END)) & (
+            sample < tl.multiple_of(tl.load(LENGTH + r), ALIGN_END)
+        )
         if HAS_B:
             save(OUT_B, first + sample, mask, y * load(B, first + sample, mask, False), False, TYPE)
         if HAS_A:

@@ -42,8 +42,10 @@ def _matrices(F1R, F1I, F2R, F2I, NA: tl.constexpr, NB: tl.constexpr):
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
 def outer_two_fwd_kernel(
-    U, PRE, Z, Z_SCALE, F1R, F1I, F2R, F2I, T1, T, FIRST, LENGTH, COUNT, WHICH, row_length, first_channel, capacity, ROWS,
-    M: tl.constexpr, NA: tl.constexpr, NB: tl.constexpr, BC: tl.constexpr, HAS_PRE: tl.constexpr, ALIGN: tl.constexpr,
+    U, PRE, Z, Z_SCALE, F1R, F1I, F2R, F2I, T1, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
+    first_channel, capacity, ROWS,
+    M: tl.constexpr, NA: tl.constexpr, NB: tl.constexpr, BC: tl.constexpr,
+    HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr,
 ):  # fmt: skip
     """Grid (M / BC, channels, splits): Z (channels, rows, NA NB, M) packed, Z_SCALE (channels, rows, M / BC)."""
     tiles: tl.constexpr = M // BC
@@ -63,10 +65,11 @@ def outer_two_fwd_kernel(
     lo = begin + tl.program_id(2) * ROWS
     for r in range(lo, tl.minimum(lo + ROWS, end)):
         first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
-        length = tl.multiple_of(tl.load(LENGTH + r), ALIGN)
-        x = load(U, first + sample, sample < length, False)
+        length = tl.multiple_of(tl.load(LENGTH + r), ALIGN_END)
+        mask = (sample >= tl.multiple_of(tl.load(SHIFT + r), ALIGN_END)) & (sample < length)
+        x = load(U, first + sample, mask, False)
         if HAS_PRE:
-            x *= load(PRE, first + sample, sample < length, False)
+            x *= load(PRE, first + sample, mask, False)
         scale, inverse = power_of_two(tl.max(tl.max(tl.abs(x), axis=1), axis=0))
         x = (x * inverse).to(tl.float16)
         ar = tl.dot(f1r, x)
@@ -84,10 +87,11 @@ def outer_two_fwd_kernel(
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
 def outer_two_inv_kernel(
-    Z, Z_SCALE, K_SCALE, A, OUT_A, B, OUT_B, F1R, F1I, F2R, F2I, T1, T, FIRST, LENGTH, COUNT, WHICH, row_length,
+    Z, Z_SCALE, K_SCALE, A, OUT_A, B, OUT_B, F1R, F1I, F2R, F2I, T1, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
     first_channel, capacity, ROWS,
     M: tl.constexpr, NA: tl.constexpr, NB: tl.constexpr, BC: tl.constexpr,
-    HAS_A: tl.constexpr, HAS_B: tl.constexpr, SCALE_BY_K1: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
+    HAS_A: tl.constexpr, HAS_B: tl.constexpr, SCALE_BY_K1: tl.constexpr,
+    ALIGN: tl.constexpr, ALIGN_END: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
     """Grid (M / BC, channels, splits): as `outer_inv_kernel` of `triton_long`."""
     tiles: tl.constexpr = M // BC
@@ -127,7 +131,9 @@ def outer_two_inv_kernel(
         y = tl.dot(tl.trans(f1r), tl.reshape(er, (NA, NB * BC)))
         y = tl.dot(tl.trans(f1i), tl.reshape(ei, (NA, NB * BC)), y) * (scale * k_scale)
         first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
-        mask = sample < tl.multiple_of(tl.load(LENGTH + r), ALIGN)
+        mask = (sample >= tl.multiple_of(tl.load(SHIFT + r), ALIGN_END)) & (
+            sample < tl.multiple_of(tl.load(LENGTH + r), ALIGN_END)
+        )
         if HAS_B:
             save(OUT_B, first + sample, mask, y * load(B, first + sample, mask, False), False, TYPE)
         if HAS_A:

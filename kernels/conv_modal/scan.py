@@ -18,119 +18,51 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fir.channels_first import unzip8, zip8
 from kernels.conv_toeplitz.product import diagonals, load_toeplitz, starts_of
-from kernels.triton_support import narrow, operand
-
-# Chunks of a tile. A scan over them goes 8 by 8: 8 steps inside of each group at once, then 8 steps over the groups.
-ROWS: int = 64
+from kernels.triton_support import INTERPRET, narrow, operand
 
 
 @triton.jit
-def _steps(x, N: tl.constexpr):
-    """[64, N] -> eight [8, N]: the q-th row of each group of 8."""
-    return unzip8(tl.permute(tl.reshape(x, (8, 8, N)), (0, 2, 1)))
+def _then(ar, ai, br, bi, cr, ci, dr, di):
+    """First x -> a x + b, then x -> c x + d, complex."""
+    return ar * cr - ai * ci, ar * ci + ai * cr, cr * br - ci * bi + dr, cr * bi + ci * br + di
 
 
 @triton.jit
-def _rows(real, imaginary, N: tl.constexpr):
-    """Eight [8, N] of real and of imaginary parts -> [64, 2N] of pairs."""
-    pairs = ()
-    for q in tl.static_range(8):
-        pairs += (tl.reshape(tl.join(real[q], imaginary[q]), (8, 2 * N)),)
-    return tl.reshape(tl.permute(zip8(pairs), (0, 2, 1)), (64, 2 * N))
+def _once(x):
+    """x, computed once: the compiler would rather compute a scan again than change its result's layout."""
+    if INTERPRET:
+        return x
+    else:
+        return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=False, pack=1)
 
 
 @triton.jit
-def _scan(gr, gi, keep, lr, li, carry_r, carry_i, N: tl.constexpr, REVERSE: tl.constexpr, HAS_DOCS: tl.constexpr):
-    """Of S_{r+1} = keep_r l S_r + g_r: S before each row, and the carry after the tile; REVERSE: S after each row, from the last on.
-
-    gr, gi, keep, S: eight steps, [8, N] ([8, 1] for keep); lr, li, carries: [1, N].
-    """
-    if REVERSE:
-        gr = _turned(gr)
-        gi = _turned(gi)
-        if HAS_DOCS:
-            keep = _turned(keep)
-    er = tl.zeros((8, N), tl.float32)
-    ei = tl.zeros((8, N), tl.float32)
-    kept = tl.full((8, 1), 1.0, tl.float32)
-    local_r = ()
-    local_i = ()
-    share = ()  # of the group's carry that reaches a step, without its power of l
-    for q in tl.static_range(8):
-        local_r += (er,)
-        local_i += (ei,)
-        share += (kept,)
-        if HAS_DOCS:
-            er *= keep[q]
-            ei *= keep[q]
-            kept *= keep[q]
-        next_r = lr * er - li * ei + gr[q]
-        ei = lr * ei + li * er + gi[q]
-        er = next_r
-    powers_r = (tl.full((1, N), 1.0, tl.float32),)
-    powers_i = (tl.zeros((1, N), tl.float32),)
-    for q in tl.static_range(8):
-        powers_r += (powers_r[q] * lr - powers_i[q] * li,)
-        powers_i += (powers_r[q] * li + powers_i[q] * lr,)
-    totals_r = unzip8(tl.reshape(tl.trans(er), (1, N, 8)))
-    totals_i = unzip8(tl.reshape(tl.trans(ei), (1, N, 8)))
-    if HAS_DOCS:
-        through = unzip8(tl.reshape(tl.trans(kept), (1, 1, 8)))
-        if REVERSE:
-            through = _turned(through)
-    if REVERSE:
-        totals_r = _turned(totals_r)
-        totals_i = _turned(totals_i)
-    carries_r = ()
-    carries_i = ()
-    for p in tl.static_range(8):
-        carries_r += (carry_r,)
-        carries_i += (carry_i,)
-        if HAS_DOCS:
-            carry_r *= through[p]
-            carry_i *= through[p]
-        next_r = powers_r[8] * carry_r - powers_i[8] * carry_i + totals_r[p]
-        carry_i = powers_r[8] * carry_i + powers_i[8] * carry_r + totals_i[p]
-        carry_r = next_r
-    index = tl.arange(0, 8)[:, None]
-    group_r = tl.zeros((8, N), tl.float32)
-    group_i = tl.zeros((8, N), tl.float32)
-    for p in tl.static_range(8):
-        group_r += tl.where(index == (7 - p if REVERSE else p), carries_r[p], 0.0)
-        group_i += tl.where(index == (7 - p if REVERSE else p), carries_i[p], 0.0)
-    sr = ()
-    si = ()
-    for q in tl.static_range(8):
-        gone_r = powers_r[q] * group_r - powers_i[q] * group_i
-        gone_i = powers_r[q] * group_i + powers_i[q] * group_r
-        if HAS_DOCS:
-            gone_r *= share[q]
-            gone_i *= share[q]
-        sr += (local_r[q] + gone_r,)
-        si += (local_i[q] + gone_i,)
-    if REVERSE:
-        sr = _turned(sr)
-        si = _turned(si)
+def _scan(ar, ai, gr, gi, carry_r, carry_i, R: tl.constexpr, REVERSE: tl.constexpr):
+    """Of S_{r+1} = a_r S_r + g_r: S before each row, [R, N], and the carry after the tile; REVERSE: from the last row."""
+    first: tl.constexpr = R - 1 if REVERSE else 0
+    r = tl.arange(0, R)[:, None]
+    hr = gr
+    hi = gi
+    gr += tl.where(r == first, ar * carry_r - ai * carry_i, 0.0)
+    gi += tl.where(r == first, ar * carry_i + ai * carry_r, 0.0)
+    _, _, er, ei = tl.associative_scan((ar, ai, gr, gi), 0, _then, reverse=REVERSE)
+    er = _once(er)
+    ei = _once(ei)
+    before = (r + (1 if REVERSE else R - 1)) % R + tl.zeros(gr.shape, tl.int32)
+    sr = tl.where(r == first, carry_r, tl.gather(er, before, 0))
+    si = tl.where(r == first, carry_i, tl.gather(ei, before, 0))
+    last = r == R - 1 - first
+    ends_r = ar * sr - ai * si + hr
+    ends_i = ar * si + ai * sr + hi
+    carry_r = tl.sum(tl.where(last, ends_r, 0.0), axis=0)[None, :]
+    carry_i = tl.sum(tl.where(last, ends_i, 0.0), axis=0)[None, :]
     return sr, si, carry_r, carry_i
-
-
-@triton.jit
-def _turned(x):
-    """Eight, the last first."""
-    return (x[7], x[6], x[5], x[4], x[3], x[2], x[1], x[0])
 
 
 @triton.jit
 def _load(p, t, L):
     return tl.load(p + t, mask=t < L, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _keep(end, begin):
-    """1 where a chunk passes a state through, 0 where a document begins in it: eight [8, 1]."""
-    return unzip8(tl.reshape(tl.where(end < begin, 1.0, 0.0), (8, 1, 8)))
 
 
 @triton.jit
@@ -166,7 +98,7 @@ def _within(y, x, T, segment, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr, PRECI
 def modal_fwd_kernel(
     p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_state, p_start, p_segment, p_y, p_carry, p_after,
     L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
-    C: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
+    C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
     HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, AFTER: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (channels, splits of the batch). p_state, p_after: (B, D, N, 2) float32; p_carry: (B, D, tiles, N, 2) float32."""
@@ -174,7 +106,7 @@ def modal_fwd_kernel(
     D = tl.num_programs(0)
     i = tl.arange(0, C)
     n = tl.arange(0, N)
-    r = tl.arange(0, 64)
+    r = tl.arange(0, R)
     p_pow += h * (C + 1) * 2 * N
     p_cpow += h * (C + 1) * 2 * N
     T = load_toeplitz(p_table + h * 16 * C, 0, C, 2 * C, DTYPE)
@@ -200,26 +132,25 @@ def modal_fwd_kernel(
         p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
         tl.store(p_here, carry_r)
         tl.store(p_here + 1, carry_i)
-        begin = (tile * 64 + r) * C
+        begin = (tile * R + r) * C
         t = begin[:, None] + i[None, :]
         x = _load(p_u + b64 * su_b + h * su_c, t, L)
         if HAS_PRE:
             x *= _load(p_pre + b64 * spre_b + h * spre_c, t, L)
         given = x
+        ar = lr + tl.zeros((R, N), tl.float32)
+        ai = li + tl.zeros((R, N), tl.float32)
         segment = t
-        keep = ()
         if HAS_DOCS:
             segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
             own = starts_of(p_start, b64, t, t < L, L, 1)
             end = starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
             given = tl.where(t >= end[:, None], x, 0.0)
-            keep = _keep(end, begin)
-        gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), 64, N)
-        steps_r, steps_i, carry_r, carry_i = _scan(
-            _steps(gr, N), _steps(gi, N), keep, lr, li, carry_r, carry_i, N, False, HAS_DOCS
-        )
-        states = _rows(steps_r, steps_i, N)
-        y = tl.dot(operand(states, DTYPE), O, input_precision=PRECISION)
+            ar = tl.where((end < begin)[:, None], ar, 0.0)
+            ai = tl.where((end < begin)[:, None], ai, 0.0)
+        gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
+        sr, si, carry_r, carry_i = _scan(ar, ai, gr, gi, carry_r, carry_i, R, False)
+        y = tl.dot(operand(_paired(sr, si, R, N), DTYPE), O, input_precision=PRECISION)
         if HAS_DOCS:
             y = tl.where(own < begin[:, None], y, 0.0)
         y = _within(y, x, T, segment, HAS_DOCS, DTYPE, PRECISION)
@@ -232,8 +163,7 @@ def modal_fwd_kernel(
                 count = L - last * C
                 left = count - 1 - i
                 F = tl.where((left >= 0)[:, None], _powers(p_pow, tl.maximum(left, 0), N), 0.0)
-                fr, fi = _pairs(tl.dot(given, F, input_precision="tf32x3"), 64, N)
-                sr, si = _pairs(states, 64, N)
+                fr, fi = _pairs(tl.dot(given, F, input_precision="tf32x3"), R, N)
                 kr = tl.load(p_pow + count * 2 * N + 2 * n)[None, :]
                 ki = tl.load(p_pow + count * 2 * N + 2 * n + 1)[None, :]
                 if HAS_DOCS:
@@ -242,7 +172,7 @@ def modal_fwd_kernel(
                 else:
                     fr += kr * sr - ki * si
                     fi += kr * si + ki * sr
-                here = (tile * 64 + r == last)[:, None]
+                here = (tile * R + r == last)[:, None]
                 tl.store(p_after + row * 2 * N + 2 * n, tl.sum(tl.where(here, fr, 0.0), axis=0))
                 tl.store(p_after + row * 2 * N + 2 * n + 1, tl.sum(tl.where(here, fi, 0.0), axis=0))
 
@@ -252,7 +182,7 @@ def modal_bwd_kernel(
     p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_start, p_segment, p_carry,
     p_du, p_dpre, p_dpost, p_dstate, p_dk, p_dmode,
     L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
-    C: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
+    C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
     HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid as forward's. p_dstate: (B, D, N, 2), the adjoint state at the first token, without the residue.
@@ -265,27 +195,22 @@ def modal_bwd_kernel(
     D = tl.num_programs(0)
     i = tl.arange(0, C)
     n = tl.arange(0, N)
-    r = tl.arange(0, 64)
+    r = tl.arange(0, R)
     p_pow += h * (C + 1) * 2 * N
     p_cpow += h * (C + 1) * 2 * N
     T = load_toeplitz(p_table + h * 16 * C, 0, C, 2 * C, DTYPE)
-    rising = i[:, None].to(tl.float32)
-    before = _powers(p_pow, C - 1 - i, N)
-    after = _powers(p_pow, i + 1, N)
-    G = operand(before, DTYPE)
-    G1 = operand(before * (C - 1 - rising), DTYPE)
-    Q = operand(after, DTYPE)
-    Q1 = operand(after * (1 + rising), DTYPE)
+    G = operand(_powers(p_pow, C - 1 - i, N), DTYPE)
+    Q = operand(_powers(p_pow, i + 1, N), DTYPE)
     H = tl.trans(operand(_powers(p_cpow, C - 1 - i, N), DTYPE))
     if HAS_POST:
         O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
     lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :]
     li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :]
     dT = tl.zeros((C, C), tl.float32)
-    wr = tl.zeros((8, N), tl.float32)
-    wi = tl.zeros((8, N), tl.float32)
-    zr = tl.zeros((8, N), tl.float32)
-    zi = tl.zeros((8, N), tl.float32)
+    dO = tl.zeros((C, 2 * N), tl.float32)
+    dG = tl.zeros((C, 2 * N), tl.float32)
+    zr = tl.zeros((R, N), tl.float32)
+    zi = tl.zeros((R, N), tl.float32)
     adjoint_r = tl.zeros((1, N), tl.float32)
     adjoint_i = tl.zeros((1, N), tl.float32)
     mine = (B - tl.program_id(1) + tl.num_programs(1) - 1) // tl.num_programs(1)
@@ -295,7 +220,7 @@ def modal_bwd_kernel(
         row = b64 * D + h
         adjoint_r = tl.where(tile == tiles - 1, 0.0, adjoint_r)
         adjoint_i = tl.where(tile == tiles - 1, 0.0, adjoint_i)
-        begin = (tile * 64 + r) * C
+        begin = (tile * R + r) * C
         t = begin[:, None] + i[None, :]
         x = _load(p_u + b64 * su_b + h * su_c, t, L)
         if HAS_PRE:
@@ -306,46 +231,33 @@ def modal_bwd_kernel(
             dz *= _load(p_post + b64 * spost_b + h * spost_c, t, L)
         given = x
         taken = dz
+        ar = lr + tl.zeros((R, N), tl.float32)
+        ai = li + tl.zeros((R, N), tl.float32)
         segment = t
-        keep = ()
         if HAS_DOCS:
             segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
             own = starts_of(p_start, b64, t, t < L, L, 1)
             end = starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
             given = tl.where(t >= end[:, None], x, 0.0)
             taken = tl.where(own < begin[:, None], dz, 0.0)
-            keep = _keep(end, begin)
+            ar = tl.where((end < begin)[:, None], ar, 0.0)
+            ai = tl.where((end < begin)[:, None], ai, 0.0)
         # States before each chunk, as forward had them, and adjoint states after each
         p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
-        gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), 64, N)
-        steps_r, steps_i, _, _ = _scan(
-            _steps(gr, N), _steps(gi, N), keep, lr, li, tl.load(p_here), tl.load(p_here + 1), N, False, HAS_DOCS
-        )
-        qr, qi = _pairs(tl.dot(operand(taken, DTYPE), Q, input_precision=PRECISION), 64, N)
-        taken_r = _steps(qr, N)
-        taken_i = _steps(qi, N)
-        after_r, after_i, adjoint_r, adjoint_i = _scan(taken_r, taken_i, keep, lr, li, adjoint_r, adjoint_i, N, True, HAS_DOCS)
-        # Residues and poles
-        hr, hi = _pairs(tl.dot(operand(taken, DTYPE), Q1, input_precision=PRECISION), 64, N)
-        late_r = _steps(hr, N)
-        late_i = _steps(hi, N)
-        hr, hi = _pairs(tl.dot(operand(given, DTYPE), G1, input_precision=PRECISION), 64, N)
-        early_r = _steps(hr, N)
-        early_i = _steps(hi, N)
-        for q in tl.static_range(8):
-            wr += taken_r[q] * steps_r[q] - taken_i[q] * steps_i[q]
-            wi += taken_r[q] * steps_i[q] + taken_i[q] * steps_r[q]
-            zr += late_r[q] * steps_r[q] - late_i[q] * steps_i[q]
-            zi += late_r[q] * steps_i[q] + late_i[q] * steps_r[q]
-            passed_r = C * (lr * steps_r[q] - li * steps_i[q])
-            passed_i = C * (lr * steps_i[q] + li * steps_r[q])
-            if HAS_DOCS:
-                passed_r *= keep[q]
-                passed_i *= keep[q]
-            passed_r += early_r[q]
-            passed_i += early_i[q]
-            zr += after_r[q] * passed_r - after_i[q] * passed_i
-            zi += after_r[q] * passed_i + after_i[q] * passed_r
+        gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
+        sr, si, _, _ = _scan(ar, ai, gr, gi, tl.load(p_here), tl.load(p_here + 1), R, False)
+        qr, qi = _pairs(tl.dot(operand(taken, DTYPE), Q, input_precision=PRECISION), R, N)
+        pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, True)
+        states = operand(_paired(sr, si, R, N), DTYPE)
+        adjoints = operand(_paired(pr, pi, R, N), DTYPE)
+        # Poles and residues, through the matrices that they made
+        dO = tl.dot(tl.trans(operand(taken, DTYPE)), states, dO, input_precision=PRECISION)
+        dG = tl.dot(tl.trans(operand(given, DTYPE)), adjoints, dG, input_precision=PRECISION)
+        if HAS_DOCS:
+            sr = tl.where((end < begin)[:, None], sr, 0.0)
+            si = tl.where((end < begin)[:, None], si, 0.0)
+        zr += pr * sr - pi * si
+        zi += pr * si + pi * sr
         # Taps within a chunk
         if HAS_DOCS:
             for s in range(0, tl.max(segment) + 1):
@@ -354,12 +266,12 @@ def modal_bwd_kernel(
         else:
             dT = tl.dot(tl.trans(operand(x, DTYPE)), operand(dz, DTYPE), dT, input_precision=PRECISION)
         if HAS_POST:
-            y = tl.dot(operand(_rows(steps_r, steps_i, N), DTYPE), O, input_precision=PRECISION)
+            y = tl.dot(states, O, input_precision=PRECISION)
             if HAS_DOCS:
                 y = tl.where(own < begin[:, None], y, 0.0)
             y = _within(y, x, T, segment, HAS_DOCS, DTYPE, PRECISION)
             tl.store(p_dpost + row * L + t, narrow(dy * y, DTYPE), mask=t < L)
-        dv = tl.dot(operand(_rows(after_r, after_i, N), DTYPE), H, input_precision=PRECISION)
+        dv = tl.dot(adjoints, H, input_precision=PRECISION)
         if HAS_DOCS:
             dv = tl.where(t >= end[:, None], dv, 0.0)
         dv = _within(dv, dz, tl.trans(T), segment, HAS_DOCS, DTYPE, PRECISION)
@@ -374,8 +286,22 @@ def modal_bwd_kernel(
     part = h * tl.num_programs(1) + tl.program_id(1)
     causal, _ = diagonals(dT, C)
     tl.store(p_dk + part * C + i, causal)
-    p_dmode += part * 4 * N
-    tl.store(p_dmode + 2 * n, tl.sum(wr, axis=0))
-    tl.store(p_dmode + 2 * n + 1, tl.sum(wi, axis=0))
-    tl.store(p_dmode + 2 * N + 2 * n, tl.sum(zr, axis=0))
-    tl.store(p_dmode + 2 * N + 2 * n + 1, tl.sum(zi, axis=0))
+    # dL = Re of a complex factor times the change of a parameter: of dO for pole^(o+1), of dG for pole^(C-1-i), of z for pole^C
+    rising = i[:, None].to(tl.float32)
+    er, ei = _pairs(dO, C, N)
+    fr, fi = _pairs(dG, C, N)
+    qr, qi = _pairs(_powers(p_pow, i + 1, N), C, N)
+    gr, gi = _pairs(_powers(p_pow, C - 1 - i, N), C, N)
+    wr = qr * er - qi * ei
+    wi = qr * ei + qi * er
+    vr = (1 + rising) * wr + (C - 1 - rising) * (gr * fr - gi * fi)
+    vi = (1 + rising) * wi + (C - 1 - rising) * (gr * fi + gi * fr)
+    sr = tl.sum(zr, axis=0)[None, :]
+    si = tl.sum(zi, axis=0)[None, :]
+    pr = tl.sum(vr, axis=0)[None, :] + C * (lr * sr - li * si)
+    pi = tl.sum(vi, axis=0)[None, :] + C * (lr * si + li * sr)
+    p_dmode += part * 4 * N + 2 * n
+    tl.store(p_dmode, tl.sum(wr, axis=0))
+    tl.store(p_dmode + 1, tl.sum(wi, axis=0))
+    tl.store(p_dmode[None, :] + 2 * N, pr)
+    tl.store(p_dmode[None, :] + 2 * N + 1, pi)

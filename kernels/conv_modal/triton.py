@@ -14,22 +14,23 @@ from torch import Tensor
 
 from kernels.arguments import rows_last
 from kernels.configurations import Configuration
-from kernels.conv_modal.scan import ROWS, modal_bwd_kernel, modal_fwd_kernel
+from kernels.conv_modal.scan import modal_bwd_kernel, modal_fwd_kernel
 from kernels.conv_modal.tables import modal_dfilter_kernel, modal_filter_kernel, modal_tables_kernel
 from kernels.conv_toeplitz.reference import segments_of
 from kernels.conv_toeplitz.triton import shifts
 from kernels.dispatch import interpreted
 from kernels.triton_support import TRITON_TYPES
 
-# Tokens of a chunk, and how they are launched; chosen by measurement (benchmarks/NOTES.md).
+# Tokens of a chunk and chunks of a tile, and how they are launched; chosen by measurement (benchmarks/NOTES.md).
 _CHUNK = 64
-_FORWARD = {"num_warps": 4, "num_stages": 2}
-_BACKWARD = {"num_warps": 8, "num_stages": 1}
+_ROWS = 64
+_FORWARD = {"num_warps": 4, "num_stages": 3}
+_BACKWARD = {"num_warps": 4, "num_stages": 2}
 _FILTER = {"R": 64, "num_warps": 4}
 # Programs that a launch should have at least: a few for each of an H200's 132 SMs.
 _PROGRAMS = 792
 if interpreted():
-    _CHUNK, _FILTER = 16, {"R": 16, "num_warps": 4}
+    _CHUNK, _ROWS, _FILTER = 16, 16, {"R": 16, "num_warps": 4}
 
 
 class _Tables:
@@ -52,7 +53,7 @@ class _Tables:
 
 def carries_shape(u: Tensor, decay: Tensor) -> tuple[int, ...]:
     """Shape of the states before each tile: (batch, channels, tiles, modes padded, 2)."""
-    tiles = (u.shape[2] + _CHUNK * ROWS - 1) // (_CHUNK * ROWS)
+    tiles = (u.shape[2] + _CHUNK * _ROWS - 1) // (_CHUNK * _ROWS)
     return u.shape[0], u.shape[1], tiles, max(triton.next_power_of_2(decay.shape[1]), 8), 2
 
 
@@ -65,6 +66,7 @@ def _flags(
 ) -> dict[str, Any]:
     return {
         "C": _CHUNK,
+        "R": _ROWS,
         "HAS_PRE": pregate is not None,
         "HAS_POST": postgate is not None,
         "HAS_STATE": state is not None,
@@ -148,7 +150,7 @@ def backward(
             *(dy, u, tables.pow, tables.cpow, shifts(tables.taps, _CHUNK, 0, u.dtype), pregate, postgate, document_starts),
             *(None if document_starts is None else segments_of(document_starts, _CHUNK), carries),
             *(du, dpre, dpost, adjoint, dtaps, dmode),
-            *(length, batch, triton.cdiv(length, _CHUNK * ROWS), *_strides(u, pregate, postgate)),
+            *(length, batch, triton.cdiv(length, _CHUNK * _ROWS), *_strides(u, pregate, postgate)),
             N=tables.padded,
             **_flags(u, pregate, postgate, state, document_starts),
             **_BACKWARD,
@@ -230,7 +232,7 @@ def shipped() -> Iterator[Configuration]:
     signature = dict.fromkeys(bf16, "*bf16") | dict.fromkeys((*fp32, "p_dk", "p_dmode", "p_part"), "*fp32")
     signature |= dict.fromkeys(("p_start", "p_segment"), "*i32") | dict.fromkeys(("L", "B", "tiles", "modes"), "i32")
     signature |= {f"s{tensor}_{axis}": "i32" for tensor in ("u", "pre", "post") for axis in "bc"}
-    sizes = {"C": _CHUNK, "R": 64, "N": 16}
+    sizes = {"C": _CHUNK, "R": _ROWS, "N": 16}
     flags = dict.fromkeys(("HAS_PRE", "HAS_POST", "HAS_STATE", "HAS_DOCS"), False) | {"AFTER": False}
     usual = sizes | flags | {"DTYPE": TRITON_TYPES[torch.bfloat16], "PRECISION": "tf32", "HAS_SKIP": True}
     gated = {"HAS_PRE": True, "HAS_POST": True}

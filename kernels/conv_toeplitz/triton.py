@@ -25,11 +25,15 @@ _PROGRAMS = 1056
 _RESIDENT = 2
 # Rows of a tile and warps, by chunk size; chosen by measurement (benchmarks/NOTES.md).
 _SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 3}, 128: {"R": 128, "num_warps": 8, "num_stages": 3}}
+_GATED_SHAPES = dict(_SHAPES)
+_TRANSPOSED_SHAPES = dict(_SHAPES)
 # With documents, dz or float32 there is more to hold.
 _SMALL_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 2}, 128: {"R": 64, "num_warps": 8, "num_stages": 2}}
 _FILTER_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 2}, 128: {"R": 64, "num_warps": 8, "num_stages": 2}}
 if interpreted():
-    _SHAPES = _SMALL_SHAPES = _FILTER_SHAPES = {16: {"R": 16, "num_warps": 4, "num_stages": 2}}
+    _SHAPES = _GATED_SHAPES = _TRANSPOSED_SHAPES = _SMALL_SHAPES = _FILTER_SHAPES = {
+        16: {"R": 16, "num_warps": 4, "num_stages": 2}
+    }
 
 
 def chunk_size(taps: int, dtype: torch.dtype) -> int:
@@ -96,7 +100,9 @@ def _launch(
     transposed: bool = False,
 ) -> None:
     small = starts is not None or dy is not None or x.dtype == torch.float32
-    shape = (_SMALL_SHAPES if small else _SHAPES)[plan.chunk]
+    gated = pregate is not None or postgate is not None
+    usual = _TRANSPOSED_SHAPES if transposed else _GATED_SHAPES if gated else _SHAPES
+    shape = (_SMALL_SHAPES if small else usual)[plan.chunk]
     early = triton.cdiv(plan.taps - 1, plan.chunk) if transposed and state is not None else 0
     chunks, total, tiles, splits = plan.rows(shape["R"], early)
     if not total:
@@ -213,7 +219,7 @@ def shipped() -> Iterator[Configuration]:
         "blocks_documents": {"C": 128, "RESIDENT": 0, "HAS_DOCS": True} | gated,
     }
     for name, variant in variants.items():
-        shapes = _SMALL_SHAPES if "HAS_DOCS" in variant or "GRADIENT" in variant else _SHAPES
+        shapes = _SMALL_SHAPES if "HAS_DOCS" in variant or "GRADIENT" in variant else _GATED_SHAPES
         yield _configuration(name, toeplitz_kernel, signature, plain | variant, shapes)
     for chunk in (64, 128):
         yield _configuration(

@@ -18,8 +18,8 @@ __all__ = ["Choice", "Modes", "choose", "long_conv"]
 
 # What a kernel reaches of a card's bytes and operations per second, for the choice: measured on an H100 SXM.
 _BANDWIDTH = 2.6e12
-_TOEPLITZ = {torch.bfloat16: 2.0e14, torch.float16: 2.0e14, torch.float32: 4.0e13}
-_MODAL = {torch.bfloat16: 1.5e14, torch.float16: 1.5e14, torch.float32: 3.0e13}
+_TOEPLITZ = {torch.bfloat16: 1.9e14, torch.float16: 1.9e14, torch.float32: 4.0e13}
+_MODAL = {torch.bfloat16: 7.7e13, torch.float16: 7.7e13, torch.float32: 2.0e13}
 # Seconds per sample of the library's FFT in float32.
 _LIBRARY = 5.5e-11
 _SHORT, _TOEPLITZ_TAPS = 8, 2048
