@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from labelers.functions import labeling_function
     from labelers.liger import Liger
     from labelers.majority import MajorityVote
-    from labelers.matrix_completion import MatrixCompletion
+    from labelers.matrix_completion import MatrixCompletion, Snorkel
     from labelers.models import LabelModel, load_model, save_model
     from labelers.sample import VoteSample
     from labelers.spans import Spans
@@ -42,6 +42,7 @@ __all__ = [
     "Liger",
     "MajorityVote",
     "MatrixCompletion",
+    "Snorkel",
     "Spans",
     "SyntheticVotes",
     "Temperature",
@@ -83,6 +84,7 @@ _WHERE = {
     "Liger": "liger",
     "MajorityVote": "majority",
     "MatrixCompletion": "matrix_completion",
+    "Snorkel": "matrix_completion",
     "Spans": "spans",
     "SyntheticVotes": "synthetic",
     "Temperature": "calibration",

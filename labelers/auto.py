@@ -27,7 +27,7 @@ class AutoLabelModel(LabelModel):
     agree (`unanimity` kept on fewer than 80 %; where nearly all functions vote for one class only, as keywords do, on so much
     more as more is unexplained). Then votes are counted instead, those of rarer functions for more. Fewer than three functions
     that vote are counted, too: nothing can be learned about them. The limits were chosen on the made-up families of
-    `synthetic`, not on data with a name.
+    `synthetic`; that rarer functions should count for more was first seen on TREC's questions.
 
     `reason_` says in a sentence what was chosen and why; `chosen_` names it; `diagnostics_` holds what was looked at: `overlap`
     (share of documents with two votes or more), `sparsity` (1 - votes cast over votes possible), `one_sided` (share of the

@@ -84,3 +84,7 @@ class MatrixCompletion(LabelModel):
 
     def _conditional_probs(self) -> np.ndarray:
         return self.tables_
+
+
+Snorkel = MatrixCompletion
+"""The same under the name of the library that made it known."""
