@@ -59,7 +59,7 @@ def shipped() -> Iterator[Configuration]:
         for head_dim in (64, 128, 256):
             sparse = getattr(tiles(head_dim, torch.bfloat16, True), kernel)
             yield configuration(kernel, sparse, head_dim, torch.bfloat16, True, True, True, group=4)
-        for head_dim in (64, 128) if kernel == "forward" else (128,):  # only the forward tile of 64 is another one when dense
+        for head_dim in (64, 128) if kernel != "dkdv" else (128,):  # of 64, dkdv has one tile for all masks
             dense = getattr(tiles(head_dim, torch.bfloat16, False), kernel)
             yield configuration(kernel, dense, head_dim, torch.bfloat16, True, False, False)
     widest = tiles(256, torch.float32, False).dkdv
