@@ -86,10 +86,12 @@ def cases() -> Iterator[Case]:
     yield case("fewer queries than keys, 64", half, (2, 4, 2, 100, 333, 64))
     yield case("more queries than keys, window 50, 64", half, (2, 4, 2, 333, 100, 64), window=50)
     yield case("one token, 128", half, (3, 2, 2, 1, 1, 128), deterministic=True)
+    yield case("documents, 8", half, (2, 2, 2, 200, 200, 8), documents=True)
     yield case("large scores, 128", half, (1, 2, 2, 300, 300, 128), size=4.0, deterministic=True)
     yield case("zeros, 128", half, (1, 2, 2, 300, 300, 128), size=0.0, deterministic=True)
     yield case("causal, 64", torch.float16, (2, 4, 4, 1000, 1000, 64), deterministic=True)
     yield case("documents, 64", torch.float32, (2, 2, 2, 400, 400, 64), documents=True)
+    yield case("causal, 256", torch.float32, (1, 2, 1, 200, 200, 256), deterministic=True)
 
 
 def _outputs(q: Tensor, k: Tensor, v: Tensor, document_starts: Tensor | None, **options: Any) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,11 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 
+def padded_head(head_dim: int) -> int:
+    """The columns of a tile: a power of two, and no fewer than a product of the tensor cores takes."""
+    return max(16, 1 << (head_dim - 1).bit_length())
+
+
 def loadable(x: Tensor) -> Tensor:
     """x, copied where a descriptor cannot read it: a last axis that is not dense, a base or strides of other than 16 bytes."""
     unit = 16 // x.element_size()

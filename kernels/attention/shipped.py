@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import triton
 
 from kernels.attention.backward import attention_bwd_kernel_dkdv, attention_bwd_kernel_dq, attention_bwd_kernel_rows
+from kernels.attention.descriptors import padded_head
 from kernels.attention.forward import attention_fwd_kernel
 from kernels.attention.schedule import attention_schedule_kernel
 from kernels.attention.tiles import Tile, tiles
@@ -23,7 +23,7 @@ def configuration(
     kernel: str, tile: Tile, head_dim: int, dtype: torch.dtype, causal: bool, window: bool, documents: bool, group: int = 1
 ) -> Configuration:
     """One of "forward", "dkdv" and "dq" with a tile."""
-    kind, BD, BM, BN = _NAMES[dtype], triton.next_power_of_2(head_dim), tile.queries, tile.keys
+    kind, BD, BM, BN = _NAMES[dtype], padded_head(head_dim), tile.queries, tile.keys
     passing = BM if kernel == "dkdv" else BN  # rows of the blocks that come past a program's own tile
     signature = dict.fromkeys(("q_desc", "k_desc", "v_desc", "do_desc"), f"tensordesc<{kind}[1, 1, {passing}, {BD}]>")
     signature |= dict.fromkeys(("lse_desc", "delta_desc"), f"tensordesc<fp32[{BM}]>")
@@ -54,14 +54,16 @@ def configuration(
 
 
 def shipped() -> Iterator[Configuration]:
-    """Each head dimension with all masks at once, the densest case, and what goes before them; in bfloat16."""
+    """Each head dimension with all masks at once, the densest case, and what goes before them; in bfloat16, float32 once."""
     for kernel in _KERNELS:
         for head_dim in (64, 128, 256):
             sparse = getattr(tiles(head_dim, torch.bfloat16, True), kernel)
             yield configuration(kernel, sparse, head_dim, torch.bfloat16, True, True, True, group=4)
-        for head_dim in (64, 128):
+        for head_dim in (64, 128) if kernel != "dkdv" else (128,):  # of 64, dkdv has one tile for all masks
             dense = getattr(tiles(head_dim, torch.bfloat16, False), kernel)
             yield configuration(kernel, dense, head_dim, torch.bfloat16, True, False, False)
+    widest = tiles(256, torch.float32, False).dkdv
+    yield configuration("dkdv", widest, 256, torch.float32, True, False, False)
     yield Configuration(
         "rows bf16 128",
         attention_bwd_kernel_rows,

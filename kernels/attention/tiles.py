@@ -36,7 +36,7 @@ def tiles(head_dim: int, dtype: torch.dtype, sparse: bool) -> Tiles:
     """sparse: a window or documents, so that loops are short."""
     if dtype == torch.float32:
         # Exact float32 products take three tensor-core passes and many registers: for checks, not for speed.
-        small = Tile(16, 16, 4, spills=2500 if head_dim > 128 else 1000)
+        small = Tile(16, 16, 4, spills=400)
         return Tiles(small, small, small)
     if head_dim <= 64:
         small = Tile(64, 64, 4, stages=3)

@@ -10,7 +10,7 @@ import triton
 from torch import Tensor
 
 from kernels.attention.backward import attention_bwd_kernel_dkdv, attention_bwd_kernel_dq, attention_bwd_kernel_rows
-from kernels.attention.descriptors import loadable, rows_descriptor, vector_descriptor
+from kernels.attention.descriptors import loadable, padded_head, rows_descriptor, vector_descriptor
 from kernels.attention.forward import attention_fwd_kernel
 from kernels.attention.schedule import Schedule, schedule
 from kernels.attention.shipped import shipped
@@ -46,7 +46,7 @@ def forward(
         return o.zero_(), lse.fill_(-torch.inf)
     window = _useful(window, Lq, Lk)
     tile = (using or tiles(D, q.dtype, bool(window) or document_starts is not None)).forward
-    BM, BN, BD = tile.queries, tile.keys, int(triton.next_power_of_2(D))
+    BM, BN, BD = tile.queries, tile.keys, padded_head(D)
     made = None if document_starts is None else schedule(document_starts, causal, window, BM, BN)
     q = loadable(q)
     _FORWARD[(triton.cdiv(Lq, BM), H, B)](
@@ -69,7 +69,7 @@ def backward(
         return dq.zero_(), dk.zero_(), dv.zero_()
     window = _useful(window, Lq, Lk)
     used = using or tiles(D, q.dtype, bool(window) or document_starts is not None)
-    BD = int(triton.next_power_of_2(D))
+    BD = padded_head(D)
     q, k, v, do = (loadable(x) for x in (q, k, v, do))
     # Rows padded to whole tiles: descriptors need rows of 16 bytes, and padding that says "sees nothing" needs no mask.
     row = -(-Lq // 128) * 128

@@ -44,8 +44,10 @@ def conv_fft(
     float32, and float16 operands are used inside on CUDA. kept_frequencies: 1, 1/2 or 1/4: only this fraction of the
     filter's spectrum, the lowest frequencies of the right-angle transform, is used (frequency-sparse convolution), and the
     rest costs nothing. cu_seqlens or document_starts: documents that are convolved as if each were alone (see
-    `kernels.documents`); longest_document: an upper bound on their lengths, which spares the kernels for longer ones.
-    Returns a tensor like u. ValueError on anything else. float32 on CUDA takes the library's FFT, float64 too.
+    `kernels.documents`); longest_document: an upper bound on their lengths, which spares the kernels for longer ones and is not
+    checked on a GPU: a longer document's end may come out as zeros.
+    Returns a tensor like u. ValueError on anything else. float32 and float64 on CUDA take the library's FFT, with documents one
+    after the other.
     Source: FlashFFTConv (Fu et al. 2023) for the operator; right-angle transforms (Crandall and Fagin 1994) for the method.
     """
     u, pregate, postgate = autocast(u, pregate, postgate)  # type: ignore[assignment]

@@ -1,7 +1,7 @@
 """The rows that kernels convolve: a table of where each begins and how long it is, for whole rows and for packed documents.
 
-Documents are independent rows, each as short as it is: that is what makes isolation cheaper than the packed convolution.
-They are sorted by transform length on the device, without synchronisation with the host.
+Documents are independent rows, each with the transform of its own length: nothing of one reaches another. They are sorted by
+transform length on the device, without synchronisation with the host.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def forward(
     if u.dtype == torch.float32:  # the library's FFT is the fastest there is in float32
         return reference.forward(u, k, reverse, pre, post, document_starts, fraction, longest)
     u, k, reverse, pre, post = (_contiguous(t) for t in (u, k, reverse, pre, post))
-    y = torch.empty_like(u)
+    y = _like(u, document_starts, longest)
     if u.numel() == 0:
         return y
     rows = _rows(u, document_starts, longest)
@@ -55,9 +55,9 @@ def backward(
     if u.dtype == torch.float32:
         return reference.backward(dy, u, k, reverse, pre, post, document_starts, fraction, longest)
     dy, u, k, reverse, pre, post = (_contiguous(t) for t in (dy, u, k, reverse, pre, post))
-    du = torch.empty_like(u)
-    dpre = None if pre is None else torch.empty_like(u)
-    dpost = None if post is None else torch.empty_like(u)
+    du = _like(u, document_starts, longest)
+    dpre = None if pre is None else _like(u, document_starts, longest)
+    dpost = None if post is None else _like(u, document_starts, longest)
     dk = torch.zeros_like(k)
     dreverse = None if reverse is None else torch.zeros_like(reverse)
     if u.numel() == 0:
@@ -67,6 +67,11 @@ def backward(
         p = plan(length, fraction, pre is not None or post is not None, backward=True)
         (Fused if p.outer == 1 else Long)(u, k, reverse, p, rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk, dreverse)
     return du, dk, dreverse, dpre, dpost
+
+
+def _like(u: Tensor, document_starts: Tensor | None, longest: int) -> Tensor:
+    """Memory for a result: zeros where a document may be longer than the caller said, and the kernels leave it out."""
+    return torch.empty_like(u) if document_starts is None or not longest else torch.zeros_like(u)
 
 
 def _contiguous(tensor: Any) -> Any:
@@ -81,7 +86,7 @@ def _rows(u: Tensor, document_starts: Tensor | None, longest: int) -> Rows:
 
 
 def shipped() -> Iterator[Configuration]:
-    """The sizes with the most and the fewest registers, bfloat16: those between are the same code with smaller tiles."""
+    """The sizes that need most of a multiprocessor, bfloat16: others are the same code with smaller tiles."""
     pointers = dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
     pointers |= dict.fromkeys(("F1R", "F1I", "FR", "FI", "F2R", "F2I"), "*fp16")
     pointers |= dict.fromkeys(("K", "T", "T1", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG"), "*i32")
@@ -90,7 +95,7 @@ def shipped() -> Iterator[Configuration]:
     ) | {"FIRST": "*i64"}
     pointers |= dict.fromkeys(("WHICH", "row_length", "first_channel", "N1", "capacity", "ROWS"), "i32")
     flags = {"HAS_PRE": True, "HAS_POST": True, "FULL": True, "FRAMED": True, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
-    for points in (256, 4096, 8192):
+    for points in (4096, 8192):
         for name, kernel, backward in (("fused forward", fused_fwd_kernel, False), ("fused backward", fused_bwd_kernel, True)):
             p = _plan(points, 1, backward)
             allowed = SPILLS.get((name, *p.factors), 0)
@@ -105,7 +110,7 @@ def shipped() -> Iterator[Configuration]:
         constants = constants | {"P": max(1, 64 // n1)}
         yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
     inverse = {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}
-    for outer in (64, 128):
+    for outer in (64,):
         for name, kernel, more in (
             ("outer forward", outer_fwd_kernel, {"HAS_PRE": True, "ONE_BLOCK": outer <= 64}),
             ("outer inverse", outer_inv_kernel, inverse),
@@ -123,7 +128,7 @@ def shipped() -> Iterator[Configuration]:
             constants = {"M": 2048, "ALIGN": 8, "ALIGN_END": 8} | more
             allowed = OUTER_SPILLS.get((f"{name} in two", outer), 0)
             yield _configuration(f"{name} in two {outer}", kernel, pointers, constants, two_factor_tile(outer), allowed, True)
-    for inner in (1024, 4096):
+    for inner in (4096,):
         for name, kernel, more in (
             ("inner forward", inner_fwd_kernel, {}),
             ("inner backward", inner_bwd_kernel, {"NEEDS_Y": True, "TAPS": True}),

@@ -16,6 +16,8 @@ __all__ = ["conv_fir", "conv_fir_state"]
 
 _LAYOUTS = ("bld", "bdl")
 MAX_TAPS = 128
+# CUDA's limit on the second and third axis of a grid.
+_GRID = 65535
 
 
 def conv_fir(
@@ -99,6 +101,9 @@ def _check(
     check_shape("conv_fir", "weight", weight, (channels, None), "(channels, taps)")
     taps = weight.shape[1]
     check_range("conv_fir", "taps", taps, 2, MAX_TAPS, "conv_toeplitz takes up to 2048, long_conv any number")
+    check_range("conv_fir", "sequences in a batch", batch, 0, _GRID, "split the batch, or join short sequences with cu_seqlens")
+    if layout == "bdl":
+        check_range("conv_fir", "channels", channels, 0, _GRID, 'split them, or use layout="bld"')
     if bias is not None:
         check_shape("conv_fir", "bias", bias, (channels,), "(channels,)")
     for name, gate in (("pregate", pregate), ("postgate", postgate)):

@@ -43,10 +43,12 @@ def fir_bld_fwd_kernel(
     K: tl.constexpr, U: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr, HAS_BIAS: tl.constexpr, SILU: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Grid (blocks of BD channels, blocks of BS * TS rows, B). TS: rows of a segment, a multiple of U."""
-    d = tl.program_id(0) * BD + tl.arange(0, BD)
-    i_b = tl.program_id(2).to(tl.int64)
-    t0 = tl.program_id(1) * BS * TS
+    """Grid (blocks of BS * TS rows times blocks of BD channels, B). TS: rows of a segment, a multiple of U."""
+    blocks = tl.cdiv(D, BD)
+    d = tl.program_id(0) % blocks * BD + tl.arange(0, BD)
+    i_t = tl.program_id(0) // blocks
+    i_b = tl.program_id(1).to(tl.int64)
+    t0 = i_t * BS * TS
     p_u += i_b * su_b + t0.to(tl.int64) * su_t
     p_y += (i_b * L + t0) * D
     if HAS_PRE:
@@ -118,10 +120,12 @@ def fir_bld_bwd_kernel(
     -(K - 1).
     """
     EARLY: tl.constexpr = K - 1 if HAS_STATE else 0
-    d = tl.program_id(0) * BD + tl.arange(0, BD)
-    i_b = tl.program_id(2).to(tl.int64)
-    i_part = i_b * tl.num_programs(1) + tl.program_id(1)
-    t0 = tl.program_id(1) * BS * TS - EARLY
+    blocks = tl.cdiv(D, BD)
+    d = tl.program_id(0) % blocks * BD + tl.arange(0, BD)
+    i_t = tl.program_id(0) // blocks
+    i_b = tl.program_id(1).to(tl.int64)
+    i_part = i_b * (tl.num_programs(0) // blocks) + i_t
+    t0 = i_t * BS * TS - EARLY
     p_u += i_b * su_b + t0.to(tl.int64) * su_t
     p_dy += (i_b * L + t0) * D
     p_du += (i_b * L + t0) * D

@@ -100,7 +100,7 @@ def forward(
     if channels_last:
         shape = _BLD_FORWARD
         rows = _segment_rows("forward", length, shape["U"], 0, shape["BS"])
-        grid = (triton.cdiv(channels, shape["BD"]), triton.cdiv(length, rows * shape["BS"]), batch)
+        grid = (triton.cdiv(channels, shape["BD"]) * triton.cdiv(length, rows * shape["BS"]), batch)
         fir_bld_fwd_kernel[grid](*inputs, rows, *_strides(u, pregate, postgate), **flags, **shape)
     else:
         shape = _BDL_FORWARD
@@ -142,7 +142,7 @@ def backward(
         shape = _BLD_BACKWARD
         rows = _segment_rows("backward", length + early, shape["U"], taps - 1, shape["BS"])
         spans = triton.cdiv(length + early, rows * shape["BS"])
-        grid = (triton.cdiv(channels, shape["BD"]), spans, batch)
+        grid = (triton.cdiv(channels, shape["BD"]) * spans, batch)
         kernel, size = fir_bld_bwd_kernel, rows
     else:
         shape = _BDL_BACKWARD

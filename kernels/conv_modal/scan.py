@@ -19,22 +19,13 @@ import triton
 import triton.language as tl
 
 from kernels.conv_toeplitz.product import diagonals, load_toeplitz, starts_of
-from kernels.triton_support import INTERPRET, narrow, operand
+from kernels.triton_support import narrow, operand
 
 
 @triton.jit
 def _then(ar, ai, br, bi, cr, ci, dr, di):
     """First x -> a x + b, then x -> c x + d, complex."""
     return ar * cr - ai * ci, ar * ci + ai * cr, cr * br - ci * bi + dr, cr * bi + ci * br + di
-
-
-@triton.jit
-def _once(x):
-    """x, computed once: the compiler would rather compute a scan again than change its result's layout."""
-    if INTERPRET:
-        return x
-    else:
-        return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=False, pack=1)
 
 
 @triton.jit
@@ -47,8 +38,6 @@ def _scan(ar, ai, gr, gi, carry_r, carry_i, R: tl.constexpr, REVERSE: tl.constex
     gr += tl.where(r == first, ar * carry_r - ai * carry_i, 0.0)
     gi += tl.where(r == first, ar * carry_i + ai * carry_r, 0.0)
     _, _, er, ei = tl.associative_scan((ar, ai, gr, gi), 0, _then, reverse=REVERSE)
-    er = _once(er)
-    ei = _once(ei)
     before = (r + (1 if REVERSE else R - 1)) % R + tl.zeros(gr.shape, tl.int32)
     sr = tl.where(r == first, carry_r, tl.gather(er, before, 0))
     si = tl.where(r == first, carry_i, tl.gather(ei, before, 0))
@@ -112,8 +101,8 @@ def modal_fwd_kernel(
     T = load_toeplitz(p_table + h * 16 * C, 0, C, 2 * C, DTYPE)
     G = operand(_powers(p_pow, C - 1 - i, N), DTYPE)
     O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
-    lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :]
-    li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :]
+    lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :] + tl.zeros((R, N), tl.float32)
+    li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :] + tl.zeros((R, N), tl.float32)
     carry_r = tl.zeros((1, N), tl.float32)
     carry_i = tl.zeros((1, N), tl.float32)
     # One loop over the tiles of all sequences, so that a sequence's first loads run while the one before ends
@@ -138,16 +127,16 @@ def modal_fwd_kernel(
         if HAS_PRE:
             x *= _load(p_pre + b64 * spre_b + h * spre_c, t, L)
         given = x
-        ar = lr + tl.zeros((R, N), tl.float32)
-        ai = li + tl.zeros((R, N), tl.float32)
+        ar = lr
+        ai = li
         segment = t
         if HAS_DOCS:
             segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
             own = starts_of(p_start, b64, t, t < L, L, 1)
             end = starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
             given = tl.where(t >= end[:, None], x, 0.0)
-            ar = tl.where((end < begin)[:, None], ar, 0.0)
-            ai = tl.where((end < begin)[:, None], ai, 0.0)
+            ar = tl.where((end < begin)[:, None], lr, 0.0)
+            ai = tl.where((end < begin)[:, None], li, 0.0)
         gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
         sr, si, carry_r, carry_i = _scan(ar, ai, gr, gi, carry_r, carry_i, R, False)
         y = tl.dot(operand(_paired(sr, si, R, N), DTYPE), O, input_precision=PRECISION)
@@ -199,16 +188,21 @@ def modal_bwd_kernel(
     p_pow += h * (C + 1) * 2 * N
     p_cpow += h * (C + 1) * 2 * N
     T = load_toeplitz(p_table + h * 16 * C, 0, C, 2 * C, DTYPE)
-    G = operand(_powers(p_pow, C - 1 - i, N), DTYPE)
-    Q = operand(_powers(p_pow, i + 1, N), DTYPE)
+    rising = i[:, None].to(tl.float32)
+    before = _powers(p_pow, C - 1 - i, N)
+    after = _powers(p_pow, i + 1, N)
+    G = operand(before, DTYPE)
+    G1 = operand(before * (C - 1 - rising), DTYPE)
+    Q = operand(after, DTYPE)
+    Q1 = operand(after * (1 + rising), DTYPE)
     H = tl.trans(operand(_powers(p_cpow, C - 1 - i, N), DTYPE))
     if HAS_POST:
         O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
-    lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :]
-    li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :]
+    lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :] + tl.zeros((R, N), tl.float32)
+    li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :] + tl.zeros((R, N), tl.float32)
     dT = tl.zeros((C, C), tl.float32)
-    dO = tl.zeros((C, 2 * N), tl.float32)
-    dG = tl.zeros((C, 2 * N), tl.float32)
+    wr = tl.zeros((R, N), tl.float32)
+    wi = tl.zeros((R, N), tl.float32)
     zr = tl.zeros((R, N), tl.float32)
     zi = tl.zeros((R, N), tl.float32)
     adjoint_r = tl.zeros((1, N), tl.float32)
@@ -231,8 +225,8 @@ def modal_bwd_kernel(
             dz *= _load(p_post + b64 * spost_b + h * spost_c, t, L)
         given = x
         taken = dz
-        ar = lr + tl.zeros((R, N), tl.float32)
-        ai = li + tl.zeros((R, N), tl.float32)
+        ar = lr
+        ai = li
         segment = t
         if HAS_DOCS:
             segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
@@ -240,24 +234,25 @@ def modal_bwd_kernel(
             end = starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
             given = tl.where(t >= end[:, None], x, 0.0)
             taken = tl.where(own < begin[:, None], dz, 0.0)
-            ar = tl.where((end < begin)[:, None], ar, 0.0)
-            ai = tl.where((end < begin)[:, None], ai, 0.0)
+            ar = tl.where((end < begin)[:, None], lr, 0.0)
+            ai = tl.where((end < begin)[:, None], li, 0.0)
         # States before each chunk, as forward had them, and adjoint states after each
         p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
         gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
         sr, si, _, _ = _scan(ar, ai, gr, gi, tl.load(p_here), tl.load(p_here + 1), R, False)
         qr, qi = _pairs(tl.dot(operand(taken, DTYPE), Q, input_precision=PRECISION), R, N)
         pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, True)
-        states = operand(_paired(sr, si, R, N), DTYPE)
-        adjoints = operand(_paired(pr, pi, R, N), DTYPE)
-        # Poles and residues, through the matrices that they made
-        dO = tl.dot(tl.trans(operand(taken, DTYPE)), states, dO, input_precision=PRECISION)
-        dG = tl.dot(tl.trans(operand(given, DTYPE)), adjoints, dG, input_precision=PRECISION)
-        if HAS_DOCS:
-            sr = tl.where((end < begin)[:, None], sr, 0.0)
-            si = tl.where((end < begin)[:, None], si, 0.0)
-        zr += pr * sr - pi * si
-        zi += pr * si + pi * sr
+        # Residues and poles
+        wr += qr * sr - qi * si
+        wi += qr * si + qi * sr
+        hr, hi = _pairs(tl.dot(operand(taken, DTYPE), Q1, input_precision=PRECISION), R, N)
+        zr += hr * sr - hi * si
+        zi += hr * si + hi * sr
+        hr, hi = _pairs(tl.dot(operand(given, DTYPE), G1, input_precision=PRECISION), R, N)
+        hr += C * (ar * sr - ai * si)
+        hi += C * (ar * si + ai * sr)
+        zr += pr * hr - pi * hi
+        zi += pr * hi + pi * hr
         # Taps within a chunk
         if HAS_DOCS:
             for s in range(0, tl.max(segment) + 1):
@@ -266,12 +261,12 @@ def modal_bwd_kernel(
         else:
             dT = tl.dot(tl.trans(operand(x, DTYPE)), operand(dz, DTYPE), dT, input_precision=PRECISION)
         if HAS_POST:
-            y = tl.dot(states, O, input_precision=PRECISION)
+            y = tl.dot(operand(_paired(sr, si, R, N), DTYPE), O, input_precision=PRECISION)
             if HAS_DOCS:
                 y = tl.where(own < begin[:, None], y, 0.0)
             y = _within(y, x, T, segment, HAS_DOCS, DTYPE, PRECISION)
             tl.store(p_dpost + row * L + t, narrow(dy * y, DTYPE), mask=t < L)
-        dv = tl.dot(adjoints, H, input_precision=PRECISION)
+        dv = tl.dot(operand(_paired(pr, pi, R, N), DTYPE), H, input_precision=PRECISION)
         if HAS_DOCS:
             dv = tl.where(t >= end[:, None], dv, 0.0)
         dv = _within(dv, dz, tl.trans(T), segment, HAS_DOCS, DTYPE, PRECISION)
@@ -286,22 +281,8 @@ def modal_bwd_kernel(
     part = h * tl.num_programs(1) + tl.program_id(1)
     causal, _ = diagonals(dT, C)
     tl.store(p_dk + part * C + i, causal)
-    # dL = Re of a complex factor times the change of a parameter: of dO for pole^(o+1), of dG for pole^(C-1-i), of z for pole^C
-    rising = i[:, None].to(tl.float32)
-    er, ei = _pairs(dO, C, N)
-    fr, fi = _pairs(dG, C, N)
-    qr, qi = _pairs(_powers(p_pow, i + 1, N), C, N)
-    gr, gi = _pairs(_powers(p_pow, C - 1 - i, N), C, N)
-    wr = qr * er - qi * ei
-    wi = qr * ei + qi * er
-    vr = (1 + rising) * wr + (C - 1 - rising) * (gr * fr - gi * fi)
-    vi = (1 + rising) * wi + (C - 1 - rising) * (gr * fi + gi * fr)
-    sr = tl.sum(zr, axis=0)[None, :]
-    si = tl.sum(zi, axis=0)[None, :]
-    pr = tl.sum(vr, axis=0)[None, :] + C * (lr * sr - li * si)
-    pi = tl.sum(vi, axis=0)[None, :] + C * (lr * si + li * sr)
-    p_dmode += part * 4 * N + 2 * n
-    tl.store(p_dmode, tl.sum(wr, axis=0))
-    tl.store(p_dmode + 1, tl.sum(wi, axis=0))
-    tl.store(p_dmode[None, :] + 2 * N, pr)
-    tl.store(p_dmode[None, :] + 2 * N + 1, pi)
+    p_dmode += part * 4 * N
+    tl.store(p_dmode + 2 * n, tl.sum(wr, axis=0))
+    tl.store(p_dmode + 2 * n + 1, tl.sum(wi, axis=0))
+    tl.store(p_dmode + 2 * N + 2 * n, tl.sum(zr, axis=0))
+    tl.store(p_dmode + 2 * N + 2 * n + 1, tl.sum(zi, axis=0))

@@ -21,19 +21,15 @@ from kernels.triton_support import TRITON_TYPES
 
 # Programs that a launch should have at least: a few for each of an H200's 132 SMs.
 _PROGRAMS = 1056
-# Blocks beyond the first that may stay in shared memory.
+# Blocks of 64 beyond the first that may stay in shared memory; blocks of 128 are too large.
 _RESIDENT = 2
 # Rows of a tile and warps, by chunk size; chosen by measurement (benchmarks/NOTES.md).
-_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 3}, 128: {"R": 128, "num_warps": 8, "num_stages": 3}}
-_GATED_SHAPES = dict(_SHAPES)
-_TRANSPOSED_SHAPES = dict(_SHAPES)
+_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 2}, 128: {"R": 128, "num_warps": 8, "num_stages": 3}}
 # With documents, dz or float32 there is more to hold.
 _SMALL_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 2}, 128: {"R": 64, "num_warps": 8, "num_stages": 2}}
 _FILTER_SHAPES = {64: {"R": 64, "num_warps": 4, "num_stages": 2}, 128: {"R": 64, "num_warps": 8, "num_stages": 2}}
 if interpreted():
-    _SHAPES = _GATED_SHAPES = _TRANSPOSED_SHAPES = _SMALL_SHAPES = _FILTER_SHAPES = {
-        16: {"R": 16, "num_warps": 4, "num_stages": 2}
-    }
+    _SHAPES = _SMALL_SHAPES = _FILTER_SHAPES = {16: {"R": 16, "num_warps": 4, "num_stages": 2}}
 
 
 def chunk_size(taps: int, dtype: torch.dtype) -> int:
@@ -100,9 +96,7 @@ def _launch(
     transposed: bool = False,
 ) -> None:
     small = starts is not None or dy is not None or x.dtype == torch.float32
-    gated = pregate is not None or postgate is not None
-    usual = _TRANSPOSED_SHAPES if transposed else _GATED_SHAPES if gated else _SHAPES
-    shape = (_SMALL_SHAPES if small else usual)[plan.chunk]
+    shape = (_SMALL_SHAPES if small else _SHAPES)[plan.chunk]
     early = triton.cdiv(plan.taps - 1, plan.chunk) if transposed and state is not None else 0
     chunks, total, tiles, splits = plan.rows(shape["R"], early)
     if not total:
@@ -111,7 +105,7 @@ def _launch(
         *(x, table, bias, pregate, postgate, state, starts, plan.segments, dy, u, out, extra, dstate),
         *(plan.length, plan.batch, chunks, plan.group, total, tiles, plan.blocks, plan.taps, table.shape[2]),
         *(*_strides(x), *_strides(pregate), *_strides(postgate), *_strides(u)),
-        RESIDENT=plan.blocks if plan.blocks <= _RESIDENT else 0,
+        RESIDENT=plan.blocks if plan.blocks <= _RESIDENT and plan.chunk <= 64 else 0,
         TRANSPOSED=transposed,
         HAS_BIAS=bias is not None,
         SILU=silu,
@@ -219,7 +213,7 @@ def shipped() -> Iterator[Configuration]:
         "blocks_documents": {"C": 128, "RESIDENT": 0, "HAS_DOCS": True} | gated,
     }
     for name, variant in variants.items():
-        shapes = _SMALL_SHAPES if "HAS_DOCS" in variant or "GRADIENT" in variant else _GATED_SHAPES
+        shapes = _SMALL_SHAPES if "HAS_DOCS" in variant or "GRADIENT" in variant else _SHAPES
         yield _configuration(name, toeplitz_kernel, signature, plain | variant, shapes)
     for chunk in (64, 128):
         yield _configuration(

@@ -11,7 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
-from kernels.attention.descriptors import loadable, rows_descriptor
+from kernels.attention.descriptors import loadable, padded_head, rows_descriptor
 from kernels.configurations import Configuration
 from kernels.decode.split import decode_kernel_combine, decode_kernel_split
 from kernels.decode.splits import Split, split
@@ -62,7 +62,7 @@ def forward(
     slots = sum(splits for *_, splits in planned)
     parts_o = q.new_empty(slots, B, H, queries, D, dtype=torch.float32)
     parts_lse = q.new_empty(slots, B, H, queries, dtype=torch.float32)
-    BD, slot = int(triton.next_power_of_2(D)), 0
+    BD, slot = padded_head(D), 0
     for k, v, rows, shared, plan, tile, splits in planned:
         # Products on the shared prefix and reads of the sequences' own caches do not wait for each other.
         with _beside(q.device) if shared and len(planned) > 1 else nullcontext():
@@ -109,7 +109,7 @@ def _multiprocessors(device: torch.device) -> int:
 
 def shipped() -> Iterator[Configuration]:
     """The narrow tile of one sequence's rows and the wide one of a shared prefix, and what combines them."""
-    for head_dim in (64, 128, 256):
+    for head_dim in (128, 256):
         for shared in (False, True):
             yield _configuration(head_dim, torch.bfloat16, shared)
     yield _configuration(128, torch.float32, False)

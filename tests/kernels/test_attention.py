@@ -46,7 +46,7 @@ _CASES = [
     case("fewer queries than keys, window", torch.float16, (1, 1, 1, 40, 80, 16), window=24),
     case("more queries than keys", torch.float32, (1, 1, 1, 70, 40, 16)),
     case("head dimension 96", torch.bfloat16, (1, 1, 1, 33, 33, 96), deterministic=True),
-    case("one token", torch.bfloat16, (2, 1, 1, 1, 1, 64), deterministic=True),
+    case("one token, head dimension 8", torch.bfloat16, (2, 1, 1, 1, 1, 8), deterministic=True),
     case("zeros", torch.float32, (1, 1, 1, 33, 33, 16), size=0.0, deterministic=True),
     case("large scores", torch.bfloat16, (1, 1, 1, 33, 33, 16), size=30.0, deterministic=True),
 ]
