@@ -35,7 +35,7 @@ class Configuration:
     aligned: bool = True  # pointers and sizes are multiples of 16, as those of torch's tensors of round sizes are
 
     def broken_promises(self, facts: Mapping[str, Any]) -> list[str]:
-        """A line for each promise that the compiled kernel breaks. facts: spills and shared in bytes, wgmma, warp_specialized."""
+        """A line for each promise that the compiled kernel breaks. facts: spills, shared (bytes), wgmma, warp_specialized."""
         wrong = []
         if facts["spills"] > self.spills:
             wrong.append(f"spills {facts['spills']} bytes per thread, allowed {self.spills}")

@@ -17,7 +17,7 @@ LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 # The same for convolutions, whose sums are kept in float32.
 CONVOLUTION_LIMITS = LIMITS | {torch.bfloat16: 4e-3}
 # An operator may have twice the error of plain torch in its dtype. Below this, both are the result's rounding, nothing more.
-_ROUNDING = {torch.float32: 1e-6, torch.float16: 2.5e-4, torch.bfloat16: 2e-3}
+_ROUNDING = {torch.float32: 2e-6, torch.float16: 2.5e-4, torch.bfloat16: 2e-3}
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
