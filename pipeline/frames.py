@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 from collections import Counter
@@ -128,12 +129,16 @@ def _first_bad_line(path: Path) -> str | None:
     if path.suffix == ".zst":
         return None
     number = rows = 0
+    kinds: dict[str, tuple[bool, int]] = {}  # whether a field holds objects, and in which line first
+    mixed = None
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
                 rows += 1
+                if number == 1 and line.startswith(codecs.BOM_UTF8):
+                    return "the file begins with a byte order mark: delete its first three bytes"
                 try:
                     row = json.loads(line.decode("utf-8"))
                 except UnicodeDecodeError:
@@ -142,9 +147,16 @@ def _first_bad_line(path: Path) -> str | None:
                     return f"line {number} is not JSON: {error.msg} at character {error.colno}"
                 if not isinstance(row, dict):
                     return f"line {number} is no JSON object"
+                for name, value in row.items():
+                    if value is None or mixed:
+                        continue
+                    is_object = isinstance(value, dict)
+                    before, first = kinds.setdefault(name, (is_object, number))
+                    if before != is_object:
+                        mixed = f"line {number}: field {name} is {'an' if is_object else 'no'} object, unlike in line {first}"
     except (OSError, EOFError) as error:
         return f"the file is damaged after line {number}: {error}"
-    return None if rows else "the file has no lines"
+    return mixed if rows else "the file has no lines"
 
 
 def characters(frame: pl.DataFrame, what: str) -> pl.Expr:

@@ -74,6 +74,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
         (b'{"text": ["a"]}\n', "column text holds List"),
         (b'{"text": "a", "id": [1]}\n', "column id holds List"),
         (b'{"text": "a", "id": null}\n', "1 documents have no id"),
+        (b'\xef\xbb\xbf{"text": "a"}\n', "the file begins with a byte order mark"),
+        (b'{"text": "a", "x": {"k": 1}}\n{"text": "b", "x": 5}\n', "line 2: field x is no object, unlike in line 1"),
     ],
 )
 def test_what_is_wrong_with_a_jsonl_file_is_told_with_its_line(tmp_path: Path, content: bytes, told: str) -> None:
