@@ -173,6 +173,11 @@ def test_the_command_says_what_it_wrote_and_what_it_lacks(corpus: Corpus, tmp_pa
     assert "has no partition of documents" in str(refused.exception)
 
 
+def test_a_corpus_is_not_exported_into_itself(corpus: Corpus) -> None:
+    with pytest.raises(ValueError, match=r"is the corpus itself, .*: write to another folder"):
+        next(export_redpajama(corpus, f"{corpus.url}/../corpus/"))
+
+
 def test_partitions_of_another_form_are_refused(tmp_path: Path) -> None:
     made = Corpus(str(tmp_path / "corpus"))
     made.write("documents", "part-0", documents(["a"]))
