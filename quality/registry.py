@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,6 +98,8 @@ class Signal:
 
 _REGISTERED: dict[str, Signal] = {}
 _MODULE_KEY = "signals:"
+_TAKEN = ("id", *LINE_SPANS)
+"""Columns that table `signals` has besides its signals."""
 
 
 def signal(
@@ -149,9 +152,13 @@ def row_signal(
             told = [function(*row) for row in zip(text.strings, *values, strict=True)]
             if level == "document":
                 return scores([np.nan if v is None else v for v in told], np.array([v is not None for v in told], bool))
+            for value, lines in zip(told, text.lines.counts, strict=True):
+                if value is not None and len(value) != lines:
+                    raise ValueError(f"{len(value)} values for {lines} lines")
             return pa.array([None if v is None else [_rounded(x) for x in v] for v in told], pa.list_(pa.float64()))
 
-        _register(Signal(name, _definition(name, function), source, ("text",), read, measure, (), range, level,
+        needs = ("text", "lines") if level == "line" else ("text",)
+        _register(Signal(name, _definition(name, function), source, needs, read, measure, (), range, level,
                          _origin(function)))  # fmt: skip
         return function
 
@@ -332,6 +339,10 @@ def line_spans(text: TextBatch) -> dict[str, pa.Array]:
 
 
 def _register(new: Signal) -> None:
+    if new.name in _TAKEN or not re.fullmatch(r"[\w.-]+", new.name):
+        raise ValueError(
+            f"a signal cannot be named {new.name!r}: take letters, digits, _, . and -, and none of {', '.join(_TAKEN)}"
+        )
     taken = _REGISTERED.get(new.name)
     if taken is not None and taken.origin != new.origin:
         raise ValueError(f"two signals are named {new.name}: {taken.origin} and {new.origin}; rename one")

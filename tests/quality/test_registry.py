@@ -14,7 +14,7 @@ from pipeline.text import TextBatch
 from quality import registry
 from quality.annotate import Annotate, AnnotateParams, annotate
 from quality.importance import ImportanceTable
-from quality.registry import Context, measure, registered, scores, select, signal, unavailable
+from quality.registry import Context, measure, registered, row_signal, scores, select, signal, unavailable
 from quality.resources import HOW_TO_GET, SignalResources
 
 OWN = '''
@@ -140,6 +140,25 @@ def test_a_file_without_signals_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty_handed.py").write_text("x = 1")
     with pytest.raises(ValueError, match=r"empty_handed.py .*there is none: put @signal or @row_signal"):
         select("all", [str(tmp_path / "empty_handed.py")])
+
+
+@pytest.mark.parametrize("name", ["id", "line_start", "two words", "a,b"])
+def test_names_that_no_signal_may_have_are_told(name: str) -> None:
+    with pytest.raises(ValueError, match=f"a signal cannot be named '{name}'"):
+        row_signal(name, source="a test")(str)
+
+
+def test_a_value_too_many_rejects_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registered()))
+
+    @row_signal("pieces", source="a test", level="line")
+    def pieces(raw_content: str) -> list[int]:
+        """Lengths of what newlines separate: one piece more than lines after a final newline."""
+        return [len(piece) for piece in raw_content.split("\n")]
+
+    told = annotate(table(["a\nbc", "a\nbc\n"]), select("pieces"))
+    assert told.signals["pieces"].to_pylist() == [[1.0, 2.0], None]
+    assert told.rejects["detail"].to_pylist() == ["pieces: ValueError: 3 values for 2 lines"]
 
 
 def test_nan_is_no_value() -> None:
