@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -52,11 +53,17 @@ class Exported:
     left_out: list[str] = field(default_factory=list)
 
 
+def _place(url: str) -> str:
+    return url.rstrip("/") if "://" in url else str(Path(url).resolve())
+
+
 def export_redpajama(corpus: Corpus, url: str, pattern: str = "*") -> Iterator[tuple[str, Exported]]:
     """Write the partitions whose names match a shell pattern, one after the other; yields each with what is written so far.
 
-    ValueError if there is none, or if one is not named <snapshot>/<shard>/<language>_<bucket>.
+    ValueError if there is none, if one is not named <snapshot>/<shard>/<language>_<bucket>, or if the target is the corpus.
     """
+    if _place(url) == _place(corpus.url):
+        raise ValueError(f"{url} is the corpus itself, whose tables have folders of the same names: write to another folder")
     target, told = Storage(url), Exported()
     partitions = corpus.partitions("documents", pattern)
     if not partitions:

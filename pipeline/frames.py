@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 from collections import Counter
@@ -14,6 +15,10 @@ from polars.exceptions import PolarsError
 
 TEXT_COLUMNS = ("raw_content", "text", "content")
 """Where plain files keep the text; the first is a corpus's own."""
+
+
+_SUSPECT = r"\x00|^(?:-?\d[\d.eE+-]*|true|false|\[[\s\S]*\]|\{[\s\S]*\})$"
+"""What Polars makes of half a surrogate pair, and of numbers and lists in a column of strings; texts may be like that too."""
 
 
 def column_names(columns: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], str]:
@@ -116,35 +121,70 @@ def _with_text(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def _read_jsonl(path: Path) -> pl.DataFrame:
-    """All lines; the first one that is no JSON object is named."""
+    """All lines; the first one that is no JSON object, or whose text is none, is named."""
     try:
-        return pl.read_ndjson(path, infer_schema_length=None)
+        frame = pl.read_ndjson(path, infer_schema_length=None)
     except (PolarsError, OSError) as error:
         raise ValueError(f"{path}: {_first_bad_line(path) or ' '.join(str(error).split())}") from error
+    name = next((n for n in TEXT_COLUMNS if n in frame.columns), None)
+    suspect = name is not None and frame.schema[name] == pl.String and frame[name].str.contains(_SUSPECT).any()
+    if suspect and (told := _first_bad_line(path, name)):
+        raise ValueError(f"{path}: {told}")
+    return frame
 
 
-def _first_bad_line(path: Path) -> str | None:
-    """What is wrong with a JSONL file that Polars refuses, whose messages count neither lines nor bytes; None if unclear."""
+def _first_bad_line(path: Path, text: str | None = None) -> str | None:
+    """What is wrong with a JSONL file that Polars refuses, whose messages count neither lines nor bytes, or of whose column
+    `text` it makes strings; None if unclear."""
     if path.suffix == ".zst":
         return None
     number = rows = 0
+    kinds: dict[str, tuple[bool, int]] = {}  # whether a field holds objects, and in which line first
+    mixed = None
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
                 rows += 1
+                if number == 1 and line.startswith(codecs.BOM_UTF8):
+                    return "the file begins with a byte order mark: delete its first three bytes"
                 try:
-                    row = json.loads(line.decode("utf-8"))
+                    row = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
                 except UnicodeDecodeError:
                     return f"line {number} is not UTF-8"
                 except json.JSONDecodeError as error:
                     return f"line {number} is not JSON: {error.msg} at character {error.colno}"
+                except ValueError as error:
+                    return f"line {number} is not JSON: {error}"
                 if not isinstance(row, dict):
                     return f"line {number} is no JSON object"
+                if text is not None and not isinstance(value := row.get(text), str | None):
+                    return f"line {number}: field {text} holds {json.dumps(value)[:40]}, not text"
+                if b"\\u" in line and not _is_unicode(row):
+                    return f"line {number} escapes half of a surrogate pair, which is no character: replace it"
+                for name, value in row.items():
+                    if value is None or mixed or text is not None:  # what Polars has read, it could reconcile
+                        continue
+                    is_object = isinstance(value, dict)
+                    before, first = kinds.setdefault(name, (is_object, number))
+                    if before != is_object:
+                        mixed = f"line {number}: field {name} is {'an' if is_object else 'no'} object, unlike in line {first}"
     except (OSError, EOFError) as error:
         return f"the file is damaged after line {number}: {error}"
-    return None if rows else "the file has no lines"
+    return mixed if rows else "the file has no lines"
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number there")
+
+
+def _is_unicode(row: object) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def characters(frame: pl.DataFrame, what: str) -> pl.Expr:

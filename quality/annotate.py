@@ -163,6 +163,6 @@ def _reject(text: TextBatch, failure: registry.Failure) -> dict[str, str | None]
         "record_id": told.get("id"),
         "url": told.get("url"),
         "reason": SIGNAL_ERROR,
-        "detail": f"{failure.signal}: {type(failure.error).__name__}: {failure.error}",
+        "detail": f"{failure.signal}: {type(failure.error).__name__}: {' '.join(str(failure.error).split())}",
         "excerpt": text.string(failure.document)[:EXCERPT_LENGTH],
     }

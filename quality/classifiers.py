@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.stage import Params
 
@@ -40,6 +40,13 @@ class ClassifierParams(Params):
     word_ngrams: int = Field(default=1, ge=1, description="Longest n-gram of words.")
     min_count: int = Field(default=1, ge=1, description="Words that occur less often are left out.")
     bucket: int = Field(default=2_000_000, ge=1, description="Buckets of n-grams, where word_ngrams is above 1.")
+
+    @field_validator("name")
+    @classmethod
+    def _is_not_the_others(cls, name: str) -> str:
+        if LABEL + name == OTHER:
+            raise ValueError("cc is the label of the negative documents; choose another")
+        return name
 
 
 def prepare(text: str) -> str:

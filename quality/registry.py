@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +98,8 @@ class Signal:
 
 _REGISTERED: dict[str, Signal] = {}
 _MODULE_KEY = "signals:"
+_TAKEN = ("id", *LINE_SPANS)
+"""Columns that table `signals` has besides its signals."""
 
 
 def signal(
@@ -148,9 +152,13 @@ def row_signal(
             told = [function(*row) for row in zip(text.strings, *values, strict=True)]
             if level == "document":
                 return scores([np.nan if v is None else v for v in told], np.array([v is not None for v in told], bool))
+            for value, lines in zip(told, text.lines.counts, strict=True):
+                if value is not None and len(value) != lines:
+                    raise ValueError(f"{len(value)} values for {lines} lines")
             return pa.array([None if v is None else [_rounded(x) for x in v] for v in told], pa.list_(pa.float64()))
 
-        _register(Signal(name, _definition(name, function), source, ("text",), read, measure, (), range, level,
+        needs = ("text", "lines") if level == "line" else ("text",)
+        _register(Signal(name, _definition(name, function), source, needs, read, measure, (), range, level,
                          _origin(function)))  # fmt: skip
         return function
 
@@ -207,13 +215,19 @@ def select(names: Sequence[str] | str = "all", modules: Sequence[str] = (), also
     wanted += also
     unknown = [n for n in wanted if n not in known]
     if unknown:
-        raise ValueError(f"no signal is named {', '.join(unknown)}; there is {', '.join(known)}")
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        meant = f" (is {near[0]} meant?)" if near else ""
+        raise ValueError(f"no signal is named {', '.join(unknown)}{meant}; `menagerie signals` lists all")
     return [s for s in known.values() if s.name in set(wanted)]
 
 
 def unavailable(signals: Sequence[Signal], resources: SignalResources) -> dict[str, str]:
     """The signals that are null because a word list or model is not there, each with a line that says how to get it."""
-    told = {s.name: [r for r in s.resources if not getattr(resources, r)] for s in signals}
+
+    def there(resource: str, each: Signal) -> bool:  # which model a signal of the user's own reads is not known
+        return resources.serves(resource, each.name) if each.built_in else bool(getattr(resources, resource))
+
+    told = {s.name: [r for r in s.resources if not there(r, s)] for s in signals}
     return {name: f"{name} needs {'; '.join(HOW_TO_GET[r] for r in missing)}" for name, missing in told.items() if missing}
 
 
@@ -261,6 +275,10 @@ class _WrongSignalError(ValueError):
 
 
 def _checked(each: Signal, values: pa.Array, rows: int) -> pa.Array:
+    if not isinstance(values, pa.Array):
+        raise _WrongSignalError(
+            f"signal {each.name} returned a {type(values).__name__}: it must return an Arrow array, as scores and ratio make it"
+        )
     if len(values) != rows or values.type != each.type:
         raise _WrongSignalError(
             f"signal {each.name} returned {len(values)} values of type {values.type}: it must return {rows} of {each.type}"
@@ -295,9 +313,10 @@ def schema(signals: Sequence[Signal], mode: Mode = "redpajama-v2") -> pa.Schema:
 
 
 def scores(values: ArrayLike, valid: NDArray[np.bool_] | None = None) -> pa.Array:
-    """Values as a float64 column, rounded to DECIMALS; null where not `valid`."""
+    """Values as a float64 column, rounded to DECIMALS; null where not `valid`, and where NaN."""
     rounded = np.round(np.asarray(values, np.float64), DECIMALS)
-    return pa.array(rounded, pa.float64(), mask=None if valid is None else ~valid)
+    none = np.isnan(rounded)
+    return pa.array(rounded, pa.float64(), mask=none if valid is None else none | ~valid)
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike) -> pa.Array:
@@ -320,6 +339,10 @@ def line_spans(text: TextBatch) -> dict[str, pa.Array]:
 
 
 def _register(new: Signal) -> None:
+    if new.name in _TAKEN or not re.fullmatch(r"[\w.-]+", new.name):
+        raise ValueError(
+            f"a signal cannot be named {new.name!r}: take letters, digits, _, . and -, and none of {', '.join(_TAKEN)}"
+        )
     taken = _REGISTERED.get(new.name)
     if taken is not None and taken.origin != new.origin:
         raise ValueError(f"two signals are named {new.name}: {taken.origin} and {new.origin}; rename one")
@@ -343,7 +366,7 @@ def _names(told: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), DECIMALS)
+    return None if value is None or value != value else round(float(value), DECIMALS)  # NaN is no value either
 
 
 def _origin(function: Callable[..., Any]) -> str:
@@ -360,8 +383,11 @@ def _load_file(path: Path) -> None:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and typing look their module up
+    before = set(_REGISTERED)
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
+        if set(_REGISTERED) == before:
+            raise ValueError("there is none: put @signal or @row_signal before a function")
     except BaseException:
         del sys.modules[name]
         raise

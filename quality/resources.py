@@ -45,6 +45,15 @@ class SignalResources:
             prepared[key] = compute()
         return prepared[key]
 
+    def serves(self, resource: str, signal: str) -> bool:
+        """Whether a built-in signal finds what it reads in a resource: a model of its own, a table of its target."""
+        held = getattr(self, resource)
+        if resource == "classifiers":
+            return signal in held
+        if resource == "importance":
+            return any(signal.startswith(f"rps_doc_{domain}_") for domain, _ in held)
+        return bool(held)
+
     @cached_property
     def importance_weights(self) -> ImportanceWeights:
         """The log ratios between the tables, computed once."""
@@ -106,7 +115,8 @@ def load_word_lists(files: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
         elif (stem := name.removesuffix(".txt")) and len(stem) in (2, 3):
             lists[stem.lower()] = _entries(_read(path).split("\n"))
     if files and not any(lists.values()):
-        where = next(iter(files.values())).parent
+        first, *others = files.values()
+        where = first.parent if others else first
         raise ValueError(f"{where} holds no word list: expected files <language>.txt, one entry a line, such as en.txt")
     return lists
 

@@ -37,8 +37,14 @@ def read_batches(path: Path) -> Iterator[pa.Table]:
 
 
 def as_documents(batch: pa.Table) -> pa.Table:
-    """A batch with its text under the name `raw_content`, for signals and signatures; null text becomes empty."""
+    """A batch with its text under the name `raw_content`, for signals and signatures; null text becomes empty.
+
+    ValueError if its language or site is a list or another value of several parts.
+    """
     name = next(n for n in TEXT_COLUMNS if n in batch.column_names)
+    for column in ("language", "source_domain"):
+        if column in batch.column_names and pa.types.is_nested(kind := batch.schema.field(column).type):
+            raise ValueError(f"column {column} holds {kind}, not text: rename it, or write its text out")
     others = [n for n in batch.column_names if n not in TEXT_COLUMNS]
     return batch.select(others).append_column("raw_content", batch[name].cast(pa.large_string()).fill_null(""))
 

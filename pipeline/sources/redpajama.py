@@ -9,7 +9,7 @@ of these files.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
@@ -48,8 +48,10 @@ class RedPajamaParams(SourceParams):
         default=(), description="Crawls, such as 2023-06; none: all that are there (https has no way to ask, so name them)."
     )
     languages: tuple[str, ...] = Field(default=("en", "de", "fr", "es", "it"), min_length=1, description="Languages.")
-    buckets: tuple[Literal["head", "middle", "tail"], ...] = Field(
-        default=("head", "middle"), min_length=1, description="Perplexity buckets; the tail has text only."
+    buckets: tuple[Literal["head", "middle", "tail", "all"], ...] = Field(
+        default=("head", "middle"),
+        min_length=1,
+        description="Perplexity buckets; the published tail has text only, and an export without perplexity is in `all`.",
     )
     shards: tuple[int, int] = Field(default=(0, 5000), description="Shards from the first number up to, without, the second.")
     download: DownloadParams = Field(default=DownloadParams(), exclude=True, description="How files are fetched from the web.")
@@ -66,7 +68,7 @@ class RedPajamaParams(SourceParams):
             raise ValueError(
                 f"{self.url} has no documents/<snapshot>/<shard>/<language>_<bucket>.json.gz for snapshots "
                 f"{', '.join(self.snapshots) or 'of any name'}, languages {', '.join(self.languages)}, "
-                f"buckets {', '.join(self.buckets)} and shards {self.shards[0]} to {self.shards[1]}"
+                f"buckets {', '.join(self.buckets)} and shards {self.shards[0]} to {self.shards[1]}{_told_of(found)}"
             )
         return chosen
 
@@ -89,7 +91,7 @@ class RedPajamaParams(SourceParams):
     def _listed(self) -> Iterator[str]:
         if not self.snapshots:
             raise ValueError(f"name the snapshots to take from {self.url}, such as snapshots: [2023-06]: it has no directory")
-        parts = {"tail" if bucket == "tail" else "head_middle" for bucket in self.buckets}
+        parts = {"head_middle" if bucket in ("head", "middle") else bucket for bucket in self.buckets}
         for name in (f"{la}-{s}-{p}" for s in self.snapshots for la in self.languages for p in sorted(parts)):
             listing = join_url(self.url, f"listings/{name}.txt")
             try:
@@ -152,6 +154,16 @@ class RedPajamaSource:
                 name = PurePosixPath(base).name + _DOCUMENTS
                 yield to_document(row.value, DEFAULT_FIELDS, name, f"{base}/{row.number}", self.limits.line)
         self.params.release("documents", base)
+
+
+def _told_of(bases: Collection[str]) -> str:
+    """What partitions there are instead of those asked for."""
+    matches = [match for base in bases if (match := _BASE.fullmatch(base))]
+    if not matches:
+        return ""
+    kinds = (("snapshots", "snapshot"), ("languages", "language"), ("buckets", "bucket"))
+    there = (f"{kind} {', '.join(sorted({match[part] for match in matches}))}" for kind, part in kinds)
+    return f"; there are {'; '.join(there)}"
 
 
 def component_path(component: Component, base: str) -> str:

@@ -71,7 +71,9 @@ def _lines(text: TextBatch) -> np.ndarray:
 def _column(text: TextBatch, name: str, otherwise: np.ndarray | None = None) -> pa.Array:
     if name in text.columns:
         try:
-            return text.columns[name].cast(pa.float64())
+            values = text.columns[name].cast(pa.float64())
+            no_value = pa.scalar(None, pa.float64())
+            return pc.call_function("if_else", [pc.call_function("is_nan", [values]), no_value, values])
         except pa.ArrowException as error:
             raise ValueError(f"column {name} should hold numbers: {error}; rename it, or leave out ccnet_{name}") from error
     return scores(otherwise) if otherwise is not None else pa.nulls(len(text), pa.float64())

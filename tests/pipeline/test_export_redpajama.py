@@ -108,6 +108,16 @@ def test_a_round_trip_changes_nothing(corpus: Corpus, tmp_path: Path) -> None:
     assert len(files) == 5
 
 
+def test_the_bucket_of_a_corpus_without_perplexity_is_read_back(corpus: Corpus, tmp_path: Path) -> None:
+    plain = Corpus(str(tmp_path / "plain"))
+    plain.write("documents", "2023-06/0000/en_all", corpus.read("documents", BASE))
+    list(export_redpajama(plain, str(tmp_path / "out")))
+    url = str(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"; there are snapshots 2023-06; languages en; buckets all$"):
+        RedPajamaParams(url=url).bases()
+    assert RedPajamaParams(url=url, buckets=("all",)).bases() == ["2023-06/0000/en_all"]
+
+
 def test_the_golden_signals_survive_the_round_trip(shared: Path, tmp_path: Path) -> None:
     golden = pq.read_table(shared / "rpv2" / "signals.parquet").slice(0, 100)
     texts = pq.read_table(shared / "rpv2" / "documents.parquet")["raw_content"].slice(0, 100).to_pylist()
@@ -161,6 +171,11 @@ def test_the_command_says_what_it_wrote_and_what_it_lacks(corpus: Corpus, tmp_pa
     assert "in no file: rps_doc_wikipedia_importance_length_correction" in done.output
     refused = run(menagerie, ["export", str(tmp_path / "nothing"), "-o", str(tmp_path / "out")])
     assert "has no partition of documents" in str(refused.exception)
+
+
+def test_a_corpus_is_not_exported_into_itself(corpus: Corpus) -> None:
+    with pytest.raises(ValueError, match=r"is the corpus itself, .*: write to another folder"):
+        next(export_redpajama(corpus, f"{corpus.url}/../corpus/"))
 
 
 def test_partitions_of_another_form_are_refused(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
         (b'{"text": ["a"]}\n', "column text holds List"),
         (b'{"text": "a", "id": [1]}\n', "column id holds List"),
         (b'{"text": "a", "id": null}\n', "1 documents have no id"),
+        (b'{"text": "12"}\n{"text": 12}\n', "line 2: field text holds 12, not text"),
+        (b'{"text": "a"}\n{"text": ["a"]}\n', 'line 2: field text holds ."a"., not text'),
+        (b'{"text": "a"}\n{"text": "a \\ud800 b"}\n', "line 2 escapes half of a surrogate pair"),
+        (b'{"text": "a"}\n{"text": "b \\udc00"}\n', "line 2 escapes half of a surrogate pair"),
+        (b'{"text": "a"}\n{"text": "b", "x": NaN}\n', "line 2 is not JSON: NaN is no number there"),
+        (b'\xef\xbb\xbf{"text": "a"}\n', "the file begins with a byte order mark"),
+        (b'{"text": "a", "x": {"k": 1}}\n{"text": "b", "x": 5}\n', "line 2: field x is no object, unlike in line 1"),
     ],
 )
 def test_what_is_wrong_with_a_jsonl_file_is_told_with_its_line(tmp_path: Path, content: bytes, told: str) -> None:
@@ -82,6 +89,14 @@ def test_what_is_wrong_with_a_jsonl_file_is_told_with_its_line(tmp_path: Path, c
     for name in ("a.jsonl", "b.jsonl.gz"):
         with pytest.raises(ValueError, match=f"{name}: {told}"):
             read_plain(tmp_path / name)
+
+
+def test_texts_that_look_like_numbers_and_lists_stay_texts(tmp_path: Path) -> None:
+    texts = ["12", "[1]", "true", "{}", "a \x00 b", "\U0001f600"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    assert read_plain(tmp_path / "a.jsonl")["text"].to_list() == texts
+    (tmp_path / "a.jsonl").write_text('{"text": "12", "x": {"k": 1}}\n{"text": "b", "x": "y"}\n')
+    assert read_plain(tmp_path / "a.jsonl")["text"].to_list() == ["12", "b"]
 
 
 def test_a_cut_gzip_file_and_a_folder_are_told_apart_from_a_missing_file(tmp_path: Path) -> None:

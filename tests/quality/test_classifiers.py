@@ -161,6 +161,7 @@ def test_the_command_trains_on_conditions_and_writes_a_card(tmp_path: Path) -> N
             "no document with text; widen the condition",
         ),
         (["--positive", str(negatives), "--held-out", "2"], "--held-out: Input should be less than 1"),
+        (["--positive", str(negatives), "--name", "cc"], "cc is the label of the negative documents"),
     ):
         refused = run(menagerie, ["models", "train-classifier", "-o", str(out), "--negative", str(negatives), *arguments])
         assert message in str(refused.exception), refused.exception

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -12,7 +13,8 @@ from pipeline.stage import StageResult
 from pipeline.text import TextBatch
 from quality import registry
 from quality.annotate import Annotate, AnnotateParams, annotate
-from quality.registry import Context, measure, registered, scores, select, signal, unavailable
+from quality.importance import ImportanceTable
+from quality.registry import Context, measure, registered, row_signal, scores, select, signal, unavailable
 from quality.resources import HOW_TO_GET, SignalResources
 
 OWN = '''
@@ -134,6 +136,57 @@ def test_modules_that_cannot_be_imported_are_named(tmp_path: Path) -> None:
             select("all", [told])
 
 
+def test_a_file_without_signals_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty_handed.py").write_text("x = 1")
+    with pytest.raises(ValueError, match=r"empty_handed.py .*there is none: put @signal or @row_signal"):
+        select("all", [str(tmp_path / "empty_handed.py")])
+
+
+@pytest.mark.parametrize("name", ["id", "line_start", "two words", "a,b"])
+def test_names_that_no_signal_may_have_are_told(name: str) -> None:
+    with pytest.raises(ValueError, match=f"a signal cannot be named '{name}'"):
+        row_signal(name, source="a test")(str)
+
+
+def test_a_value_too_many_rejects_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registered()))
+
+    @row_signal("pieces", source="a test", level="line")
+    def pieces(raw_content: str) -> list[int]:
+        """Lengths of what newlines separate: one piece more than lines after a final newline."""
+        return [len(piece) for piece in raw_content.split("\n")]
+
+    told = annotate(table(["a\nbc", "a\nbc\n"]), select("pieces"))
+    assert told.signals["pieces"].to_pylist() == [[1.0, 2.0], None]
+    assert told.rejects["detail"].to_pylist() == ["pieces: ValueError: 3 values for 2 lines"]
+
+
+def test_nan_is_no_value() -> None:
+    assert scores([1.0, np.nan, 2.0], np.array([True, True, False])).to_pylist() == [1.0, None, None]
+    text = TextBatch(pa.array(["a", "b"]), {"perplexity": pa.array([np.nan, 3.5])})
+    assert measure(text, select("ccnet_perplexity"))["ccnet_perplexity"].to_pylist() == [None, 3.5]
+
+
+def test_a_signal_that_returns_no_arrow_array_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registered()))
+
+    @signal("plain_numbers", source="a test")
+    def plain(text: TextBatch) -> object:
+        """An array that is not Arrow's."""
+        return np.zeros(len(text))
+
+    with pytest.raises(ValueError, match="plain_numbers returned a ndarray: it must return an Arrow array"):
+        annotate(table(["a"]), select("plain_numbers"))
+
+
+def test_a_model_or_table_of_another_signal_is_not_there() -> None:
+    table = ImportanceTable(np.ones(4, np.int64), 1.0)
+    held = SignalResources(classifiers={"rps_doc_ml_palm_score": object()}, importance={("books", "en"): table})
+    told = unavailable(select("all"), held)
+    assert "rps_doc_ml_palm_score" not in told and "rps_doc_books_importance_length_correction" not in told
+    assert "rps_doc_ml_wikiref_score" in told and "rps_doc_wikipedia_importance" in told
+
+
 def test_what_is_missing_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
     told = unavailable(select("all"), SignalResources())
     assert told["rps_doc_ut1_blacklist"].endswith("(`menagerie models fetch ut1`, then --ut1 FILE)")
@@ -163,7 +216,7 @@ def test_word_lists_of_files_and_their_errors(tmp_path: Path) -> None:
         ("stop.json", "[1]", "a JSON object is expected"),
         ("stop.json", "{", "is not JSON"),
         ("stop.json", '{"en": "a"}', "word lists are a JSON object by language"),
-        ("stop.txt", "a", "holds no word list"),
+        ("stop.txt", "a", r"stop\.txt holds no word list"),
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(ValueError, match=message):

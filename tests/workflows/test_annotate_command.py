@@ -255,3 +255,35 @@ def test_a_signal_of_ones_own_that_raises_rejects_the_document_alone(tmp_path: P
     (kept,) = [json.loads(line) for line in rejects.read_text().splitlines()]
     assert kept["record_id"] == "in.parquet/1" and kept["reason"] == "signal_error" and "ZeroDivisionError" in kept["detail"]
     assert "share_of_e" in done("signals", "share_*", "--module", module)
+
+
+def test_columns_of_the_wrong_kind_are_told_with_their_file(tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    source = write(tmp_path / "in.parquet", raw_content=[TEXT], language=[["en"]])
+    assert "in.parquet: column language holds list" in fails("annotate", source, "-o", out, "--rules", "gopher")
+    source = write(tmp_path / "in.parquet", raw_content=[TEXT], perplexity=["much"])
+    assert "in.parquet: column perplexity should hold numbers" in fails("annotate", source, "-o", out)
+
+
+def test_lists_of_other_languages_are_told(tmp_path: Path) -> None:
+    (tmp_path / "stop.json").write_text(json.dumps({"de": ["der"]}))
+    source = write(tmp_path / "in.parquet", raw_content=[TEXT], language=["en"])
+    told = done("annotate", source, "-o", tmp_path / "out.parquet", "--stop-words", tmp_path / "stop.json")
+    assert "null without a list or model for the documents' languages: rps_doc_stop_word_fraction" in told
+
+
+def test_a_new_source_of_importance_tables_is_told(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.parquet", raw_content=[TEXT, PAGE], language=["en", "en"])
+    call_for = ["models", "train-importance", "-o", tmp_path / "tables", "--corpus", source, "--language", "en"]
+    call_for += ["--target", "raw_content LIKE '%sun%'"]
+    first = done(*call_for, "--source", "raw_content LIKE '%fox%'")
+    assert "another than before" not in first
+    told = done(*call_for, "--source", "LENGTH(raw_content) > 0", "--domain", "books")
+    assert "ccnet.en is another than before: wikipedia of en are weighed against it too" in told
+
+
+def test_long_names_are_told_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    source = write(tmp_path / "in.parquet", raw_content=[TEXT], language=["en"])
+    lines = call("annotate", source, "-o", tmp_path / "out.parquet").output.splitlines()
+    assert any(line.split() == ["rps_doc_openwebtext_importance_length_correction", "1"] for line in lines)

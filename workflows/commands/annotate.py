@@ -100,7 +100,10 @@ def annotate(
         for batch in read_batches(source):
             documents += batch.num_rows
             columns.update(batch.column_names)
-            told = measure(as_documents(batch), signals, context=context)
+            try:
+                told = measure(as_documents(batch), signals, context=context)
+            except ValueError as error:
+                raise ValueError(f"{source}: {error}") from error
             failures.update(str(detail) for detail in told.rejects["detail"].to_pylist())
             if rejected is not None:
                 rejected.write(told.rejects)
@@ -246,13 +249,18 @@ def _show_summary(out: Path, summary: Mapping[str, Mapping[str, float | None]], 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("signal", title=f"{out}: {documents:,} documents", box=None, header_style="bold", title_justify="left")
+    table = Table(title=f"{out}: {documents:,} documents", box=None, header_style="bold", title_justify="left")
+    table.add_column("signal", overflow="fold")
     labels = ("null", "5%", "median", "95%")
     for label in labels:
         table.add_column(label, justify="right")
     for name, value in summary.items():
         table.add_row(name, f"{value['null']:,}", *("" if value[t] is None else f"{value[t]:.4g}" for t in labels[1:]))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width: names stay whole, one a line
+        wanted = console.measure(table, options=console.options.update(max_width=1 << 10)).maximum
+        console.width = max(console.width, wanted)
+    console.print(table)
 
 
 def _show_gaps(
@@ -268,6 +276,8 @@ def _show_gaps(
             reasons.setdefault(missing[each.name].partition(" needs ")[2], []).append(each.name)
         elif absent := set(each.columns) - columns:
             reasons.setdefault(f"{', '.join(sorted(absent))}, which is no column of the input", []).append(each.name)
+        elif each.resources and "language" in each.columns:
+            reasons.setdefault("a list or model for the documents' languages", []).append(each.name)
     for reason, names in reasons.items():
         click.echo(f"null without {reason}: {', '.join(names)}")
     if "language" not in columns and any(each.name == "gopher_stop_words" for each in signals):

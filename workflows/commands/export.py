@@ -19,7 +19,8 @@ import click
 def export(corpus: str, out: str, kind: str, pattern: str, as_json: bool) -> None:
     """Write the tables of CORPUS as RedPajama-V2 publishes its own: documents/, quality_signals/, minhash/, duplicates/.
 
-    What the corpus does not have is left out. A recipe reads the result with `ingest_redpajama: {source: {url: DIR}}`.
+    What the corpus does not have is left out. A recipe reads the result with `ingest_redpajama: {source: {url: DIR}}`,
+    whose `languages` and `buckets` say which partitions.
     """
     from pipeline.corpus import Corpus
     from pipeline.export_redpajama import Exported, export_redpajama

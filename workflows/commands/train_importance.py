@@ -58,7 +58,7 @@ def train_importance(
 
     if language is None:
         raise ValueError("--language is missing: tables are of one language, such as --language en")
-    tables, counts = {}, {}
+    tables, counts, others = {}, {}, []
     for name, given, option in ((SOURCE, sources, "--source"), (domain, targets, "--target")):
         chosen = selections(given, corpus, language, option)
         documents = sample(chain.from_iterable(each.batches() for each in chosen), samples, seed)
@@ -71,6 +71,8 @@ def train_importance(
         odd = next((key for key, table in kept.items() if len(table.counts) != buckets and key not in tables), None)
         if odd is not None:
             raise ValueError(f"{output} has a table {'.'.join(odd)} of another size than {buckets}: name another folder")
+        if (SOURCE, language) in kept and not (kept[SOURCE, language].counts == tables[SOURCE, language].counts).all():
+            others = sorted(name for name, of in kept if of == language and name not in (SOURCE, domain))
     save_tables(output, tables)
     lengths = {name: table.mean_length for (name, _), table in tables.items()}
     if as_json:
@@ -78,6 +80,8 @@ def train_importance(
         return
     for name, count in counts.items():
         click.echo(f"{name}.{language}: {count:,} documents, {lengths[name]:,.0f} raw words each on average")
+    if others:
+        click.echo(f"{SOURCE}.{language} is another than before: {', '.join(others)} of {language} are weighed against it too")
     click.echo(f"{output}: tables of {buckets:,} buckets; use them with `menagerie annotate --importance {output}`")
 
 
