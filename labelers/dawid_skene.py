@@ -24,8 +24,8 @@ class DawidSkene(LabelModel):
 
     abstain: `symbol` makes abstaining one more vote, so that one-sided functions are learned from; `missing` takes it to say
     nothing. strength: the prior of a function is as strong as this many of its own votes per class, of which the share
-    `accuracy` would be right were classes even. Counted in votes and not in documents, it also holds functions that seldom vote;
-    counted per class, it holds tables whose k² entries share the votes.
+    `accuracy` would be right were classes even. Counted in votes and not in documents, it also holds functions that seldom
+    vote; counted per class, it holds tables whose k² entries share the votes.
     balance_strength: the uniform prior of the class balance where that is learned, in documents.
     shares: how much of a vote each function has, (m,) in (0, 1]; copies share one (`dependencies.vote_shares`).
     """

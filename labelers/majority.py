@@ -11,8 +11,7 @@ from labelers.patterns import Patterns
 from labelers.statistics import VoteStatistics
 from labelers.votes import Votes, dense_blocks
 
-
-_SAME = 1e-12
+_SAME = 1e-12  # weights that sum to within this are tied
 
 
 class MajorityVote(LabelModel):

@@ -108,6 +108,8 @@ class FitParams(ExtendParams):
             if name not in takes or name in ("self", "k"):
                 there = ", ".join(n for n in takes if n not in ("self", "k"))
                 raise ValueError(f"label model {self.model} takes no option {name}; it takes: {there}")
+            if told := _misfit(self.options[name], takes[name].default):
+                raise ValueError(f"label model {self.model}: option {name} is {self.options[name]!r}, and not {told}")
         self.balance()
         return self
 
@@ -133,6 +135,16 @@ class FitParams(ExtendParams):
 
             return Weaver
         return model_class(self.model)
+
+
+def _misfit(value: Any, default: Any) -> str | None:
+    """What an option should be, by its default, if it is not that."""
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, int):
+        return None if number and isinstance(value, int) else "a whole number"
+    return None if number or not isinstance(default, float) else "a number"
 
 
 class DistillParams(Params):
