@@ -81,8 +81,8 @@ class Spans:
     @classmethod
     def from_arrow(cls, column: pa.Array | pa.ChunkedArray | Sequence[Any]) -> Spans:
         """One list per document of `[start, end, score]` (lists or structs; a score may be null). A null list has no spans."""
-        given = column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column)
-        array = given.combine_chunks() if isinstance(given, pa.ChunkedArray) else given
+        given: Any = column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column)
+        array: pa.Array = given.combine_chunks() if isinstance(given, pa.ChunkedArray) else given
         told = f"spans are {array.type}: give a list of [start, end, score] per document"
         if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
             raise ValueError(told)
