@@ -145,6 +145,10 @@ def test_a_task_that_is_distilled_ends_in_the_classifiers_labels(tmp_path: Path)
         (["apply", "votes.npz", "-m", "text.parquet", "-o", "x.parquet"], "text.parquet is no file of a label model"),
         (["apply", "votes.npz", "-m", "none", "-o", "x.parquet"], "name what `menagerie label fit -o` wrote"),
         (["distill", "text.parquet", "--labels", "text.parquet", "-o", "c"], "no probabilities p_<class> and votes"),
+        (
+            ["distill", "text.parquet", "--labels", "soft.parquet", "-o", "c", "--option", "epochs=x"],
+            "error: fasttext classifier: option epochs is 'x', and not a whole number",
+        ),
         (["classify", "text.parquet", "-m", "c", "-o", "x.parquet"], "name a folder that `menagerie label distill` wrote"),
     ],
 )
@@ -153,6 +157,7 @@ def test_what_is_wrong_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.savez("wrong.npz", L=np.array([[0, 2], [-2, 1]]), k=2)
+    pl.DataFrame({"id": ["a"], "label": ["x"], "p_x": [0.9], "p_y": [0.1], "votes": [1]}).write_parquet("soft.parquet")
     np.savez("empty.npz", L=np.zeros((0, 3), np.int8))
     pl.DataFrame({"id": ["a"], "text": ["b"]}).write_parquet("text.parquet")
     pl.DataFrame({"id": ["a", "b"], "f": [0, None]}, schema_overrides={"f": pl.Int8}).write_parquet("nulls.parquet")
