@@ -46,6 +46,7 @@ class AutoLabelModel(LabelModel):
         if voting.sum() < 3:
             self._count(
                 statistics,
+                rows,
                 balance,
                 np.ones(len(voting)),
                 f"{int(voting.sum())} of {len(voting)} functions vote, and it takes three to learn how good each of them is",
@@ -66,6 +67,7 @@ class AutoLabelModel(LabelModel):
         if explained < _EXPLAINED and unanimity < needed:
             self._count(
                 statistics,
+                rows,
                 balance,
                 rarity_weights(statistics),
                 f"the functions are not independent given the class: fitted tables explain {max(explained, 0):.0%} of how they "
@@ -84,9 +86,16 @@ class AutoLabelModel(LabelModel):
             )
         self.notes_ += [str(d) for d in found]
 
-    def _count(self, statistics: VoteStatistics, balance: np.ndarray | None, weights: np.ndarray, why: str) -> None:
+    def _count(
+        self,
+        statistics: VoteStatistics,
+        rows: Patterns | None,
+        balance: np.ndarray | None,
+        weights: np.ndarray,
+        why: str,
+    ) -> None:
         model = MajorityVote(self.k, self.seed, weights, accuracy=max(_TYPICAL, 1.4 / self.k))
-        model._fit_checked(statistics, None, balance)
+        model._fit_checked(statistics, rows, balance)
         self._take(model, f"majority vote: {why}")
 
     def _take(self, model: LabelModel, reason: str) -> None:

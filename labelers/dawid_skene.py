@@ -23,8 +23,9 @@ class DawidSkene(LabelModel):
     the other, somewhat less precise, and exact over any split of the documents.
 
     abstain: `symbol` makes abstaining one more vote, so that one-sided functions are learned from; `missing` takes it to say
-    nothing. strength: the prior of a function is as strong as this many of its own votes, of which the share `accuracy` would
-    be right were classes even. Counted in votes and not in documents, it also holds functions that seldom vote.
+    nothing. strength: the prior of a function is as strong as this many of its own votes per class, of which the share
+    `accuracy` would be right were classes even. Counted in votes and not in documents, it also holds functions that seldom
+    vote; counted per class, it holds tables whose k² entries share the votes.
     balance_strength: the uniform prior of the class balance where that is learned, in documents.
     shares: how much of a vote each function has, (m,) in (0, 1]; copies share one (`dependencies.vote_shares`).
     """
@@ -41,7 +42,7 @@ class DawidSkene(LabelModel):
         k: int = 2,
         seed: int = 0,
         abstain: Literal["symbol", "missing"] = "symbol",
-        strength: float = 50.0,
+        strength: float = 25.0,
         accuracy: float = 0.7,
         balance_strength: float = 10.0,
         iterations: int = 300,
@@ -96,7 +97,7 @@ class DawidSkene(LabelModel):
         self.log_likelihood_, self.iterations_ = likelihood, iteration
 
     def _prior(self, statistics: VoteStatistics, share: np.ndarray) -> np.ndarray:
-        """Pseudo-counts (m, k + 1, k): `strength` votes of each function, and the abstentions that go with them.
+        """Pseudo-counts (m, k + 1, k): `strength` votes per class of each function, and the abstentions that go with them.
 
         A vote for a class multiplies its odds by as much as makes `accuracy` of an even balance.
         """
@@ -105,11 +106,12 @@ class DawidSkene(LabelModel):
         right = share * np.where(np.eye(k, dtype=bool), lift, 1)
         right /= right.sum(axis=1, keepdims=True)
         counts = statistics.counts + 1e-3
-        votes = counts / counts.sum(axis=1, keepdims=True) * self.strength
+        strength = self.strength * k
+        votes = counts / counts.sum(axis=1, keepdims=True) * strength
         prior = np.empty((m, k + 1, k))
         prior[:, 1:] = votes[:, :, None] * right
         silent = np.maximum(n - statistics.counts.sum(axis=1), 0) / counts.sum(axis=1)
-        prior[:, 0] = (silent * self.strength)[:, None] * share
+        prior[:, 0] = (silent * strength)[:, None] * share
         return prior
 
     def _log_tables(self, tables: np.ndarray) -> np.ndarray:

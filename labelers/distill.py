@@ -16,6 +16,7 @@ import numpy as np
 
 from labelers.fasttext_model import LABEL, FastTextModel, one_line, train
 from labelers.metrics import measure
+from labelers.options import check_options
 
 Kind = Literal["fasttext", "encoder"]
 FASTTEXT, ENCODER = "classifier.bin", "classifier.safetensors"
@@ -88,6 +89,11 @@ class FastTextClassifier:
         return FASTTEXT, self._content
 
 
+def check_classifier_options(kind: str, classifier: type[Any], options: Mapping[str, Any]) -> None:
+    """ValueError on an option that the classifier's `fit` does not take."""
+    check_options(f"{kind} classifier", options, classifier.fit, ("texts", "probabilities", "classes"))
+
+
 def fit_distilled(
     kind: Kind, texts: Sequence[str], probabilities: np.ndarray, classes: Sequence[str], seed: int = 0, **options: Any
 ) -> Distilled:
@@ -102,10 +108,12 @@ def fit_distilled(
         raise ValueError(f"a classifier cannot learn from {int(worded.sum())} texts with a word in them")
     kept, targets = [t for t, w in zip(texts, worded, strict=True) if w], probabilities[worded]
     if kind == "fasttext":
+        check_classifier_options(kind, FastTextClassifier, options)
         return FastTextClassifier.fit(kept, targets, classes, seed=seed, **options)
     if kind == "encoder":
         from labelers.distill_encoder import EncoderClassifier
 
+        check_classifier_options(kind, EncoderClassifier, options)
         return EncoderClassifier.fit(kept, targets, classes, seed=seed, **options)
     raise ValueError(f"there is no distilled model {kind!r}; there are: fasttext, encoder")
 

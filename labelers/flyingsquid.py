@@ -75,7 +75,7 @@ class FlyingSquid(LabelModel):
         self.method: Method = method
         self.balance, self.signs, self.clip, self.one_sided = balance, signs, clip, one_sided
         self.strength, self.accuracy = strength, accuracy
-        self.dependencies = dependencies if dependencies == "auto" else tuple(tuple(pair) for pair in dependencies)
+        self.dependencies = dependencies if dependencies == "auto" else _pairs(dependencies)
         self._lagged: np.ndarray | None = None
 
     def fit(
@@ -238,3 +238,10 @@ class FlyingSquid(LabelModel):
 
     def _conditional_probs(self) -> np.ndarray:
         return self.tables_
+
+
+def _pairs(dependencies: Sequence[Sequence[str | int]]) -> tuple[tuple[str | int, ...], ...]:
+    for pair in [dependencies] if isinstance(dependencies, str) else dependencies:
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2 or pair[0] == pair[1]:
+            raise ValueError(f"dependencies hold {pair!r}: give pairs of two different labelling functions, or 'auto'")
+    return tuple(tuple(pair) for pair in dependencies)

@@ -188,13 +188,16 @@ class Liger(LabelModel):
         """Least similarity (m,) per function, beyond any similarity (so, never) where nothing speaks for extending."""
         m = votes.shape[1]
         if self.radius is not None:
-            radius = np.broadcast_to(np.asarray(self.radius, np.float64), (m,)).copy()
-            if not np.isfinite(radius).all():
-                raise ValueError("radius is a finite cosine similarity, or one per labelling function")
+            radius = np.asarray(self.radius, np.float64)
+            radius = np.full(m, radius) if radius.ndim == 0 else radius.copy()
+            if radius.shape != (m,) or not np.isfinite(radius).all():
+                raise ValueError(f"radius is a finite cosine similarity, or one per labelling function ({m})")
             return radius
         if not len(self.support_):
             return np.full(m, np.inf)
         if dev is not None:
+            if not isinstance(dev, tuple | list) or len(dev) != 3:
+                raise ValueError("dev is the votes, embeddings and gold classes of a few documents: give all three")
             dev_votes = to_dense(check_votes(dev[0], self.k, self.functions))
             belief = np.eye(self.k)[check_gold(dev[2], len(dev_votes), self.k)]
             judged, seen = dev_votes, unit_rows(dev[1], len(dev_votes), "dev embeddings", points.shape[1])

@@ -11,6 +11,8 @@ from labelers.patterns import Patterns
 from labelers.statistics import VoteStatistics
 from labelers.votes import Votes, dense_blocks
 
+_SAME = 1e-12  # weights that sum to within this are tied
+
 
 class MajorityVote(LabelModel):
     """Equal mass on the classes with the most votes; uniform where every function abstains (Snorkel's MajorityLabelVoter).
@@ -19,7 +21,7 @@ class MajorityVote(LabelModel):
     that are right this often (of even classes) and err independently, so that a narrow majority is less sure than a wide one;
     the likeliest class stays the same. A balance that is given decides between tied classes, and what a document without votes
     gets; with `accuracy` it is the prior. Without one, `class_balance_` tells the share of each class among the documents that
-    have a majority, and takes no part in the labels.
+    have a majority (by the weights, where it is fitted on rows), and takes no part in the labels.
     """
 
     name = "majority"
@@ -45,9 +47,10 @@ class MajorityVote(LabelModel):
         weights = np.ones(m) if self.weights is None else self.weights
         if weights.shape != (m,):
             raise ValueError(f"majority vote has {len(weights)} weights for {m} labelling functions")
-        total = int(statistics.outcomes.sum())
+        outcomes = statistics.outcomes if self.weights is None or rows is None else _outcomes(rows, weights)
+        total = outcomes.sum()
         even = np.full(k, 1 / k)
-        self.class_balance_ = (statistics.outcomes / total if total else even) if balance is None else balance
+        self.class_balance_ = (outcomes / total if total else even) if balance is None else balance
         self.log_prior_ = np.log(even if balance is None else balance)
         lift = 1.0 if self.accuracy is None else np.log(self.accuracy / (1 - self.accuracy) * (k - 1))
         self.weights_ = np.zeros((m, k + 1, k))
@@ -63,7 +66,7 @@ class MajorityVote(LabelModel):
         weights, prior = self.weights_[:, 1, 0], np.exp(self.log_prior_)
         for first, block in dense_blocks(checked):
             tally = np.stack([(block == c).astype(np.float64) @ weights for c in range(self.k)], axis=1)
-            top = tally >= tally.max(axis=1, keepdims=True) - 1e-12
+            top = tally >= tally.max(axis=1, keepdims=True) - _SAME
             mass = top * prior
             out[first : first + len(block)] = mass / mass.sum(axis=1, keepdims=True)
         return out
@@ -78,6 +81,14 @@ def rarity_weights(statistics: VoteStatistics) -> np.ndarray:
     rarity = -np.log(np.clip(counts, 1, None) / (statistics.documents + 1))
     middle = np.median(rarity[counts > 0]) if (counts > 0).any() else 1.0
     return rarity / max(middle, 1e-9)
+
+
+def _outcomes(rows: Patterns, weights: np.ndarray) -> np.ndarray:
+    """Documents per class that has the most weight, (k,), of those where it is one."""
+    tally = np.stack([(rows.rows == c) @ weights for c in range(rows.k)], axis=1)
+    top = tally >= tally.max(axis=1, keepdims=True) - _SAME
+    single = (top.sum(axis=1) == 1) & (tally.max(axis=1) > 0)
+    return np.bincount(tally.argmax(axis=1)[single], rows.counts[single], rows.k)
 
 
 def _agreement(statistics: VoteStatistics) -> np.ndarray:

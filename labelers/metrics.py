@@ -27,7 +27,7 @@ def measure(probabilities: np.ndarray, labels: np.ndarray, gold: np.ndarray, met
     if not n:
         raise ValueError("there are no documents to score")
     told = {}
-    for metric in metrics:
+    for metric in (metrics,) if isinstance(metrics, str) else metrics:
         if metric == "accuracy":
             told[metric] = float((labels == gold).mean())
         elif metric == "coverage":

@@ -58,7 +58,7 @@ class LabelModel(ABC):
     notes_: list[str]
 
     def __init__(self, k: int = 2, seed: int = 0) -> None:
-        self.k, self.seed = check_k(k), seed
+        self.k, self.seed = check_k(k), check_seed(seed)
         self._seen: tuple[VoteStatistics, Patterns | None] | None = None
 
     def fit(
@@ -225,11 +225,21 @@ class LabelModel(ABC):
         return model
 
 
+def check_seed(seed: Any) -> int:
+    """A seed as an int. ValueError unless it is a whole number from 0."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed is {seed!r}: a whole number from 0")
+    return int(seed)
+
+
 def check_balance(class_balance: Sequence[float] | np.ndarray | None, k: int) -> np.ndarray | None:
     """P(Y) as (k,) float64. ValueError unless it has k positive entries that sum to one."""
     if class_balance is None:
         return None
-    balance = np.asarray(class_balance, np.float64)
+    try:
+        balance = np.asarray(class_balance, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"class_balance is {class_balance!r}: give {k} numbers, one share per class") from error
     if balance.shape != (k,):
         raise ValueError(f"class_balance has shape {balance.shape}, expected ({k},): one share per class")
     if not np.isfinite(balance).all() or (balance <= 0).any() or abs(balance.sum() - 1) > 1e-6:
@@ -303,6 +313,8 @@ def labels(probabilities: np.ndarray, tie_break: str, ids: Sequence[str] | None 
     """The likeliest class per row of (n, k) probabilities, (n,), -1 for none. See `LabelModel.predict`."""
     if tie_break not in ("abstain", "random", "true-random"):
         raise ValueError(f"tie_break is {tie_break!r}: abstain, random or true-random")
+    if ids is not None and len(ids) != len(probabilities):
+        raise ValueError(f"there are {len(ids)} ids for {len(probabilities)} documents")
     choice = probabilities.argmax(axis=1)
     top = probabilities[np.arange(len(probabilities)), choice]
     best = probabilities >= top[:, None] - _SAME

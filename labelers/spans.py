@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from labelers.votes import MOST_CLASSES
+
 ScoreOf = Literal["max", "min", "sum", "mean", "weighted"]
 """How scores become one: `weighted` is the mean weighted by length. Spans without a score (NaN) do not count."""
 Reduction = Literal["coverage", "count", "length", "max", "min", "sum", "mean", "weighted"]
@@ -77,9 +79,10 @@ class Spans:
         return cls(document[order], start[order], end[order], score[order], documents)
 
     @classmethod
-    def from_arrow(cls, column: pa.Array | pa.ChunkedArray) -> Spans:
+    def from_arrow(cls, column: pa.Array | pa.ChunkedArray | Sequence[Any]) -> Spans:
         """One list per document of `[start, end, score]` (lists or structs; a score may be null). A null list has no spans."""
-        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        given: Any = column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column)
+        array: pa.Array = given.combine_chunks() if isinstance(given, pa.ChunkedArray) else given
         told = f"spans are {array.type}: give a list of [start, end, score] per document"
         if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
             raise ValueError(told)
@@ -145,6 +148,9 @@ class Spans:
 
     def select(self, mask: np.ndarray) -> Spans:
         """The spans where a boolean mask (n,) holds, or at sorted indices."""
+        mask = np.asarray(mask)
+        if mask.dtype == bool and mask.shape != self.start.shape:
+            raise ValueError(f"the mask has shape {mask.shape}, and there are {len(self)} spans")
         return Spans(self.document[mask], self.start[mask], self.end[mask], self.score[mask], self.documents)
 
     def filter(
@@ -167,6 +173,9 @@ class Spans:
         Negative numbers shrink spans; those of which nothing is left go. lengths: (documents,), or None for no right end.
         """
         after = before if after is None else after
+        for told in (before, after):
+            if isinstance(told, bool) or not isinstance(told, int | np.integer):
+                raise ValueError(f"dilate by {told!r}: give a whole number of characters")
         start, end = np.maximum(self.start - before, 0), self.end + after
         if lengths is not None:
             limit = self._lengths(lengths)[self.document]
@@ -303,6 +312,7 @@ class Spans:
         if size < 1:
             raise ValueError(f"windows of size {size}: give at least 1")
         sizes = _offsets(lengths, "length")
+        _not_negative(sizes)
         counts = -(-sizes // size)
         document = np.repeat(np.arange(len(sizes)), counts)
         start = (np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)) * size
@@ -320,8 +330,14 @@ class Spans:
         """(documents,) int8 votes: `vote` where the reduced value lies in [min, max], else `otherwise`; NaN abstains (-1)."""
         if min is None and max is None:
             raise ValueError("to_votes: give min or max, the threshold of the reduced value")
+        for told in (vote, otherwise):
+            if not -1 <= told < MOST_CLASSES:
+                raise ValueError(f"to_votes: {told} is no vote; classes count from 0, and -1 abstains")
+        low, high = -np.inf if min is None else min, np.inf if max is None else max
+        if not low <= high:  # or NaN
+            raise ValueError(f"to_votes: no value lies between min {min} and max {max}")
         value = self.reduce(how, lengths)
-        inside = (value >= min if min is not None else True) & (value <= max if max is not None else ~np.isnan(value))
+        inside = (value >= low) & (value <= high)
         return np.where(np.isnan(value), -1, np.where(inside, vote, otherwise)).astype(np.int8)
 
     # --- inside
@@ -341,8 +357,7 @@ class Spans:
         sizes = _offsets(lengths, "length")
         if len(sizes) != self.documents:
             raise ValueError(f"there are {self.documents} documents, and {len(sizes)} lengths")
-        if (sizes < 0).any():
-            raise ValueError(f"document {int(np.argmax(sizes < 0))} has a length below 0")
+        _not_negative(sizes)
         return sizes
 
     def _on_line(self, other: Spans, margin: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -386,6 +401,11 @@ def _offsets(column: Any, name: str) -> np.ndarray:
     if values.dtype.kind not in "iub" and values.size:
         raise ValueError(f"a span's {name} is {values.dtype}, not a whole number")
     return values.astype(np.int64)
+
+
+def _not_negative(sizes: np.ndarray) -> None:
+    if (sizes < 0).any():
+        raise ValueError(f"document {int(np.argmax(sizes < 0))} has a length below 0")
 
 
 def _lengths(array: pa.Array) -> np.ndarray:

@@ -89,6 +89,8 @@ def _in_order(i: np.ndarray, j: np.ndarray, a: int, b: int) -> tuple[np.ndarray,
 
 def _wanted(on: str | Sequence[str]) -> list[str]:
     names = [on] if isinstance(on, str) else list(on)
+    if not names:
+        raise ValueError("name at least one relation of spans")
     for name in names:
         if name not in RELATIONS and name not in UNIONS:
             raise ValueError(f"there is no relation {name!r} of spans; there are: {', '.join((*RELATIONS, *UNIONS))}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, StringConstraints, model_validator
 
-from labelers.distill import Kind
+from labelers.distill import FastTextClassifier, Kind, check_classifier_options
 from labelers.functions import Faults, Function, apply, class_index
 from labelers.functions_python import PythonParams
 from labelers.functions_yaml import AnyFunctionParams, function_files, load_functions
 from labelers.models import LabelModel, check_balance, choose, load_model, model_class
+from labelers.options import check_options
 from pipeline.frames import join_aligned
 from pipeline.stage import Params, PartitionStage, StageResult
 from pipeline.tables import labels_schema
@@ -103,11 +103,7 @@ class FitParams(ExtendParams):
     def _known(self) -> FitParams:
         if (self.model == LIGER) != (self.embeddings is not None):
             raise ValueError("model liger and embeddings go together: give both, or neither")
-        takes = inspect.signature(self._class().__init__).parameters
-        for name in self.options:
-            if name not in takes or name in ("self", "k"):
-                there = ", ".join(n for n in takes if n not in ("self", "k"))
-                raise ValueError(f"label model {self.model} takes no option {name}; it takes: {there}")
+        check_options(f"label model {self.model}", self.options, self._class(), ("k",))
         self.balance()
         return self
 
@@ -148,6 +144,12 @@ class DistillParams(Params):
         0.0, ge=0, le=1, description="Least probability of its likeliest class with which a document is learned from."
     )
     options: dict[str, Any] = Field({}, description="Further parameters of the classifier, such as `epochs` or `seed`.")
+
+    @model_validator(mode="after")
+    def _known(self) -> DistillParams:
+        if self.kind == "fasttext":  # the encoder's are checked where torch is there
+            check_classifier_options(self.kind, FastTextClassifier, self.options)
+        return self
 
 
 class PredictParams(ExtendParams):

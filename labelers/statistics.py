@@ -103,6 +103,9 @@ class VoteStatistics:
                 f"{m:,} functions of {k} classes need {(m * k) ** 2 * 8 / 1e9:,.0f} GB of pair counts (at most "
                 f"{_MOST_PAIRS**2 * 8 / 1e9:,.0f}): drop functions, or split the task"
             )
+        if len(set(functions)) < m:
+            twice = sorted({f for f in functions if list(functions).count(f) > 1})
+            raise ValueError(f"labelling functions share a name: {', '.join(twice)}; each needs one of its own")
         none = np.zeros(m, np.int64)
         pairs, outcomes = np.zeros((m * k, m * k), np.int64), np.zeros(k, np.int64)
         return cls(tuple(functions), tuple(classes), 0, pairs, none, none.copy(), outcomes, 0, 0, 0)

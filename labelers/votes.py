@@ -50,7 +50,10 @@ def check_votes(votes: Any, k: int, functions: Sequence[str] | None = None, m: i
     m = len(functions) if functions is not None else m
     if is_sparse(votes):
         return _check_sparse(votes, k, functions, m)
-    votes = np.asarray(votes)
+    try:
+        votes = np.asarray(votes)
+    except ValueError as error:
+        raise ValueError("votes have rows of different lengths, expected (documents, functions)") from error
     if votes.ndim != 2 or (m is not None and votes.shape[1] != m):
         raise ValueError(f"votes have shape {votes.shape}, expected (documents, {'functions' if m is None else m})")
     if votes.dtype == bool or not (np.issubdtype(votes.dtype, np.number) and np.isrealobj(votes)):

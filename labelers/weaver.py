@@ -10,7 +10,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from labelers.metrics import measure
+from labelers.models import TieBreak, check_balance, check_seed, labels
 from labelers.triplets import recover_signs, triplet_strengths
+from labelers.votes import check_k
 
 Scaling = Literal["rank", "standard", "none"]
 
@@ -28,43 +31,48 @@ class Weaver:
     scaling: `rank` maps each score to a normal quantile of its rank, which any monotone scale survives; `standard` divides by
     the standard deviation of what lies between the 1st and 99th percentile; `none` leaves it. Missing (NaN) scores count as
     the middle one. least: scores that share less than this correlation with the class are dropped and named in `notes_`.
-    balance: P(Y = 1); without it, `fit` counts it on `dev` labels, else estimates it from the third moments of the combined
-    score. Assumes that most scores are higher for class 1.
+    Without a class balance, `fit` counts it on `dev` labels, else estimates it from the third moments of the combined score.
+    Assumes that most scores are higher for class 1. k is 2.
 
-    After fit: `weights_` (m,), `correlations_` (m,) with the class, `class_balance_` (2,), `kept_` (m,) bool, `notes_`.
+    After fit: `weights_` (m,), `correlations_` (m,) with the class, `accuracies_` (m,): how often a score alone, cut halfway
+    between its classes' means, tells the class (NaN where it is the same everywhere), `class_balance_` (2,), `kept_` (m,) bool,
+    `notes_`.
     """
 
     name = "weaver"
     weights_: np.ndarray
     correlations_: np.ndarray
+    accuracies_: np.ndarray
     class_balance_: np.ndarray
     kept_: np.ndarray
     notes_: list[str]
 
-    def __init__(self, scaling: Scaling = "rank", least: float = 0.1, seed: int = 0) -> None:
+    def __init__(self, k: int = 2, seed: int = 0, scaling: Scaling = "rank", least: float = 0.1) -> None:
+        if check_k(k) != 2:
+            raise ValueError(f"k is {k}: weaver knows two classes, the second one where scores are high")
         if scaling not in ("rank", "standard", "none"):
             raise ValueError(f"scaling is {scaling!r}: rank, standard or none")
         if not 0 <= least < 1:
             raise ValueError("least is a correlation from 0, below 1")
         self.scaling: Scaling = scaling
-        self.least, self.seed = least, seed
+        self.k, self.seed, self.least = 2, check_seed(seed), least
 
     def fit(
         self,
         scores: np.ndarray,
-        balance: float | None = None,
+        class_balance: float | Sequence[float] | np.ndarray | None = None,
         *,
         functions: Sequence[str] | None = None,
         dev: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> Self:
-        """Fit on scores (n, m). balance: P(Y = 1). dev: scores and gold classes (0 or 1) of a few documents, which decide the
-        balance and the calibration. ValueError: not (n, m) numbers, infinite ones, no documents, fewer than one score."""
+        """Fit on scores (n, m). class_balance: P(Y), (2,), or P(Y = 1) alone. dev: scores and gold classes (0 or 1) of a few
+        documents, which decide the balance. ValueError: not (n, m) numbers, infinite ones, no documents, fewer than one
+        score."""
         scores = _scores(scores)
         n, m = scores.shape
         if not n or not m:
             raise ValueError(f"weaver cannot be fitted on {n} documents and {m} scores")
-        if balance is not None and not 0 < balance < 1:
-            raise ValueError(f"balance is {balance}: the share of class 1, between 0 and 1")
+        balance = _positive_share(class_balance)
         self.functions = tuple(functions) if functions is not None else tuple(f"s{i}" for i in range(m))
         if len(self.functions) != m:
             raise ValueError(f"{len(self.functions)} names are given for {m} scores")
@@ -118,8 +126,9 @@ class Weaver:
         gap = float(self.weights_ @ strength)  # sd(Y)·(mean at 1 - mean at 0) of the combined score
         variance = float(combined.var())
         if dev is not None:
-            gold = np.asarray(dev[1])
-            dev_scores = _scores(dev[0])
+            if not isinstance(dev, tuple) or len(dev) != 2:
+                raise ValueError("dev is scores (d, m) and gold classes (d,), 0 or 1")
+            dev_scores, gold = self._checked(dev[0]), np.asarray(dev[1])
             if gold.shape != (len(dev_scores),) or not np.isin(gold, (0, 1)).all():
                 raise ValueError("dev is scores (d, m) and gold classes (d,), 0 or 1")
             if balance is None:
@@ -127,10 +136,19 @@ class Weaver:
         if balance is None:
             balance = _skewed_balance(combined, gap)
         self.class_balance_ = np.array([1 - balance, balance])
+        self.accuracies_ = self._alone(strength, within)
         spread = np.sqrt(balance * (1 - balance))
         distance = gap / spread
         self._means = (-balance * distance, (1 - balance) * distance)
         self._within = max(variance - gap**2, 0.05 * variance + 1e-12)
+
+    def _alone(self, strength: np.ndarray, within: np.ndarray) -> np.ndarray:
+        """Normal scores of one variance: Φ(half the distance of the classes' means)."""
+        from scipy.special import ndtr
+
+        spread = np.sqrt(np.prod(self.class_balance_))
+        constant = within <= 1e-11
+        return np.where(constant, np.nan, ndtr(strength / (2 * spread * np.sqrt(np.where(constant, 1, within)))))
 
     def predict_proba(self, scores: np.ndarray) -> np.ndarray:
         """P(Y | scores), (n, 2), of scores (n, m)."""
@@ -142,9 +160,26 @@ class Weaver:
         positive = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
         return np.stack([1 - positive, positive], axis=1)
 
-    def predict(self, scores: np.ndarray) -> np.ndarray:
-        """The likelier class, (n,) int64; 1 where both are as likely."""
-        return (self.predict_proba(scores)[:, 1] >= 0.5).astype(np.int64)
+    def predict(self, scores: np.ndarray, tie_break: TieBreak = "abstain", ids: Sequence[str] | None = None) -> np.ndarray:
+        """The likelier class, (n,) int64; -1 where both are as likely, or as `LabelModel.predict` breaks ties."""
+        return labels(self.predict_proba(scores), tie_break, ids, self.seed)
+
+    def score(
+        self,
+        scores: np.ndarray,
+        gold: np.ndarray,
+        metrics: Sequence[str] = ("accuracy",),
+        tie_break: TieBreak = "random",
+    ) -> dict[str, float]:
+        """As `LabelModel.score`."""
+        probabilities = self.predict_proba(scores)
+        return measure(probabilities, labels(probabilities, tie_break, None, self.seed), gold, metrics)
+
+    def conditional_probs(self) -> np.ndarray:
+        """ValueError: continuous scores have densities, and no table."""
+        raise ValueError(
+            "weaver has no conditional probabilities: its scores are continuous; see accuracies_ and correlations_"
+        )
 
     def select(self, scores: np.ndarray, queries: Sequence[Any] | np.ndarray) -> dict[Any, int]:
         """For each query, the row of its best candidate: repeated sampling with verifiers. queries: (n,), whose rows belong
@@ -205,7 +240,7 @@ class Weaver:
         """Write the fitted model as JSON."""
         self._checked(np.empty((0, len(self.functions))))
         state = {
-            "model": self.name, "scaling": self.scaling, "least": self.least, "seed": self.seed,
+            "model": self.name, "k": self.k, "scaling": self.scaling, "least": self.least, "seed": self.seed,
             "functions": self.functions, "notes": self.notes_, "means": self._means, "within": self._within,
         }  # fmt: skip
         arrays = {n: getattr(self, n).tolist() for n in _ARRAYS}
@@ -218,7 +253,7 @@ class Weaver:
             state = json.loads(Path(path).read_text())
             if state.pop("model") != cls.name:
                 raise ValueError("another model")
-            model = cls(state["scaling"], state["least"], state["seed"])
+            model = cls(state["k"], state["seed"], state["scaling"], state["least"])
             for name in _ARRAYS:
                 setattr(model, name, np.array(state[name]))
             model.functions, model.notes_ = tuple(state["functions"]), state["notes"]
@@ -228,11 +263,14 @@ class Weaver:
         return model
 
 
-_ARRAYS = ("weights_", "correlations_", "class_balance_", "kept_", "_grid", "_middle")
+_ARRAYS = ("weights_", "correlations_", "accuracies_", "class_balance_", "kept_", "_grid", "_middle")
 
 
 def _scores(scores: Any) -> np.ndarray:
-    scores = np.asarray(scores)
+    try:
+        scores = np.asarray(scores)
+    except ValueError as error:
+        raise ValueError("scores have rows of different lengths, expected numbers (documents, scores)") from error
     if scores.ndim != 2 or not (np.issubdtype(scores.dtype, np.number) or scores.dtype == bool):
         raise ValueError(f"scores are {scores.dtype} of shape {scores.shape}, expected numbers (documents, scores)")
     scores = scores.astype(np.float64)
@@ -241,6 +279,16 @@ def _scores(scores: Any) -> np.ndarray:
         row, column = (int(i) for i in np.argwhere(infinite)[0])
         raise ValueError(f"score in column {column} is infinite on row {row}: give NaN where there is none")
     return scores
+
+
+def _positive_share(class_balance: Any) -> float | None:
+    """P(Y = 1) of a class balance (2,), or of that number alone."""
+    if class_balance is None or np.ndim(class_balance):
+        shares = check_balance(class_balance, 2)
+        return None if shares is None else float(shares[1])
+    if isinstance(class_balance, str | bool) or not 0 < class_balance < 1:
+        raise ValueError(f"class_balance is {class_balance!r}: the share of class 1, between 0 and 1, or of both classes")
+    return float(class_balance)
 
 
 def _skewed_balance(combined: np.ndarray, gap: float) -> float:

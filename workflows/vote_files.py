@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,10 @@ def _npz(path: Path, key: str | None) -> tuple[pa.Table, int | None]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is no .npz file of plain arrays: {error}") from error
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is no .npz file of plain arrays, as numpy.savez writes them; pickled objects are not read"
+        ) from error
     name = key or next((n for n in _MATRICES if n in arrays), None)
     if name is None or name not in arrays:
         matrices = [n for n, a in arrays.items() if a.ndim == 2 and a.dtype.kind in "iu"]

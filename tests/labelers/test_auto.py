@@ -104,3 +104,25 @@ def test_functions_that_all_vote_for_one_class_tell_it_from_the_other() -> None:
     votes = np.where(rng.random((4000, 10)) < fires * np.where(gold == 1, 1, 0.2)[:, None], 1, -1)
     model = AutoLabelModel().fit(votes)
     assert credit(model.predict_proba(votes), gold) > 0.8
+
+
+def test_tables_of_many_classes_are_not_overfitted() -> None:
+    """Ten classes make a hundred entries per function, of which each sees a handful of votes: the prior has to hold them."""
+    losses = []
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        gold = rng.integers(0, 10, 2000)
+        right = rng.random((2000, 30)) < rng.uniform(0.3, 0.7, 30)
+        wrong = (gold[:, None] + rng.integers(1, 10, (2000, 30))) % 10
+        votes = np.where(rng.random((2000, 30)) < rng.uniform(0.1, 0.4, 30), np.where(right, gold[:, None], wrong), -1)
+        ours, counted = (credit(m(10).fit(votes).predict_proba(votes), gold) for m in (AutoLabelModel, MajorityVote))
+        losses.append(counted - ours)
+    assert np.mean(losses) < 0.01
+
+
+def test_the_balance_that_is_told_is_that_of_the_labels() -> None:
+    topics = generate("topics", 50, n=4000)
+    model = AutoLabelModel(topics.k).fit(topics.votes)
+    labels = model.predict(topics.votes)
+    assert model.chosen_ == "majority"
+    assert model.class_balance_ == pytest.approx(np.bincount(labels[labels >= 0], minlength=topics.k) / (labels >= 0).sum())

@@ -73,6 +73,22 @@ def test_what_cannot_be_distilled_is_told(kind: str, texts: list[str], told: str
         fit_distilled(kind, texts, np.full((2, 2), 0.5), CLASSES)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kind", ["fasttext", "encoder"])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"epoch": 2}, "takes no option epoch; it takes: .*epochs"),
+        ({"epochs": "x"}, "option epochs is 'x', and not a whole number"),
+        ({"learning_rate": "x"}, "option learning_rate is 'x', and not a number"),
+    ],
+)
+def test_wrong_options_are_told(kind: str, options: dict, told: str) -> None:
+    if kind == "encoder":
+        pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=f"{kind} classifier.*{told}"):
+        fit_distilled(kind, ["a b", "c d"], np.full((2, 2), 0.5), CLASSES, **options)  # type: ignore[arg-type]
+
+
 def test_a_file_of_another_classifier_is_told(tmp_path: Path) -> None:
     texts, topics = texts_of_topics(60)
     three = np.column_stack([soft(topics) * 0.5, np.full(60, 0.5)])

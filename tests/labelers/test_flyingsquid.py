@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -255,3 +256,9 @@ def test_statistics_know_no_sequences() -> None:
     votes, _ = coins(50, [0.8] * 3, [1.0] * 3, 0)
     with pytest.raises(ValueError, match="statistics do not hold which rows are adjacent"):
         FlyingSquid().fit(VoteStatistics.measure(votes), lengths=[50])
+
+
+@pytest.mark.parametrize("dependencies", [[0, 1], [(0, 1, 2)], [(1, 1)], ["ab"], "some"])
+def test_dependencies_that_are_no_pairs_are_told(dependencies: Any) -> None:
+    with pytest.raises(ValueError, match="give pairs of two different labelling functions"):
+        FlyingSquid(dependencies=dependencies)

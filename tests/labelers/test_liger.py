@@ -149,6 +149,8 @@ def test_other_bad_input_is_one_line() -> None:
         (lambda: Liger(k).fit(VoteStatistics.measure(votes, k=k), embeddings=embeddings), "not on their statistics"),
         (lambda: Liger(k).fit(votes[:0], embeddings=embeddings[:0]), "cannot be fitted on 0 documents"),
         (lambda: Liger(k, radius=np.nan).fit(votes, embeddings=embeddings), "finite cosine similarity"),
+        (lambda: Liger(k, radius=[0.5]).fit(votes, embeddings=embeddings), r"one per labelling function \(8\)"),
+        (lambda: Liger(k).fit(votes, embeddings=embeddings, dev=(votes, embeddings)), "give all three"),  # type: ignore[arg-type]
         (lambda: Liger(k).partial_fit(votes), "cannot be fitted on a stream"),
         (lambda: Liger(k, search="fast"), "auto, exact or approximate"),  # type: ignore[arg-type]
         (lambda: Liger(k, base="liger"), "no label model liger"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,24 @@ def test_importing_labelers_imports_nothing_heavy() -> None:
     heavy = ("scipy", "sklearn", "faiss", "torch", "ray", "numba")
     code = f"import labelers, sys; labelers.MajorityVote; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("work", "told"),
+    [
+        (lambda: fitted("majority", [[0, 1], [1]]), "rows of different lengths"),  # type: ignore[arg-type]
+        (lambda: fitted("majority", class_balance="half"), "give 2 numbers, one share per class"),
+        (lambda: fitted("majority", DATA.votes[:, :3], functions=["a", "b", "a"]), "share a name: a; each needs"),
+        (lambda: model_class("auto")(2, seed=-1), "seed is -1: a whole number from 0"),
+        (lambda: model_class("auto")(2, seed="x"), "seed is 'x'"),  # type: ignore[arg-type]
+        (lambda: fitted("majority").predict(DATA.votes, ids=["a"]), "1 ids for 1500 documents"),
+    ],
+)
+def test_what_is_wrong_is_one_clear_line(work: Callable, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        work()
+
+
+def test_one_metric_needs_no_list() -> None:
+    model = fitted("majority")
+    assert model.score(DATA.votes, DATA.gold, "brier") == model.score(DATA.votes, DATA.gold, ["brier"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +274,27 @@ def test_no_spans_and_no_documents_are_fine() -> None:
 def test_what_is_no_span_is_told(make, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         make()
+
+
+@pytest.mark.parametrize(
+    ("work", "told"),
+    [
+        (lambda s: s.to_votes(200, how="count", min=1), "200 is no vote"),
+        (lambda s: s.to_votes(0, -3, how="count", min=1), "-3 is no vote"),
+        (lambda s: s.to_votes(0, how="count", min=5, max=1), "no value lies between"),
+        (lambda s: s.to_votes(0, how="count", min=np.nan), "no value lies between"),
+        (lambda s: s.dilate(np.nan, 1), "whole number of characters"),
+        (lambda s: s.dilate(1, 0.5), "whole number of characters"),
+        (lambda s: s.windows([4, -5], 2), "document 1 has a length below 0"),
+        (lambda s: s.select([True]), "mask has shape"),
+        (lambda s: s.join(s, []), "at least one relation"),
+    ],
+)
+def test_what_would_lose_spans_or_votes_is_told(work: Callable, told: str) -> None:
+    spans = Spans.of([0, 0], [0, 20], [10, 30], 1.0)
+    with pytest.raises(ValueError, match=told):
+        work(spans)
+
+
+def test_plain_lists_are_read() -> None:
+    assert Spans.from_arrow([[[0, 10, 1.0]], []]).reduce("count").tolist() == [1, 0]

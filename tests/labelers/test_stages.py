@@ -142,6 +142,8 @@ def test_votes_of_other_functions_need_a_new_fit(tmp_path: Path) -> None:
         ({"functions": [{"python": "x.py", "vote": "good"}]}, "Extra inputs"),
         ({"functions": ["x.py"]}, "dictionary"),
         ({"task": "a/b"}, "pattern"),
+        ({"options": {"seed": "one"}}, "option seed is 'one', and not a whole number"),
+        ({"distill": {"options": {"epoch": 2}}}, "fasttext classifier takes no option epoch"),
     ],
 )
 def test_a_wrong_task_is_found_when_the_recipe_is_read(fields: dict, told: str) -> None:

@@ -114,12 +114,35 @@ def test_bad_scores_are_one_line(scores: np.ndarray, told: str) -> None:
 def test_bad_parameters_are_one_line() -> None:
     scores, _ = scored(12, n=100)
     for work, told in (
-        (lambda: Weaver("log"), "rank, standard or none"),  # type: ignore[arg-type]
+        (lambda: Weaver(scaling="log"), "rank, standard or none"),  # type: ignore[arg-type]
         (lambda: Weaver(least=1.0), "least is a correlation"),
+        (lambda: Weaver(k=3), "weaver knows two classes"),
+        (lambda: Weaver(seed=-1), "whole number from 0"),
         (lambda: Weaver().fit(scores, 1.0), "between 0 and 1"),
+        (lambda: Weaver().fit(scores, "half"), "between 0 and 1"),  # type: ignore[arg-type]
+        (lambda: Weaver().fit(scores, [0.5, 0.6]), "sum to 1"),
+        (lambda: Weaver().fit([[1.0, 2.0], [1.0]]), "rows of different lengths"),  # type: ignore[arg-type]
+        (lambda: Weaver().fit(scores, dev=scores), "dev is scores"),  # type: ignore[arg-type]
+        (lambda: Weaver().fit(scores, dev=(scores[:, 1:], np.zeros(100))), r"expected \(documents, 8\)"),
+        (lambda: Weaver().fit(scores).conditional_probs(), "continuous"),
         (lambda: Weaver().fit(scores, functions=["a"]), "1 names are given for 8 scores"),
         (lambda: Weaver().predict_proba(scores), "call fit first"),
         (lambda: Weaver().fit(scores).predict_proba(scores[:, 1:]), "expected"),
     ):
         with pytest.raises(ValueError, match=told):
             work()
+
+
+def test_it_has_the_interface_of_label_models() -> None:
+    scores, gold = scored(13)
+    model = Weaver(k=2, seed=0).fit(scores, class_balance=[0.6, 0.4])
+    assert (model.predict_proba(scores) == Weaver().fit(scores, 0.4).predict_proba(scores)).all()
+    told = model.score(scores, gold, ("accuracy", "coverage"))
+    assert told == {"accuracy": pytest.approx((model.predict(scores) == gold).mean()), "coverage": 1.0}
+    halves = [(scaled[gold == 1].mean() + scaled[gold == 0].mean()) / 2 for scaled in model._scaled(scores).T]
+    alone = ((model._scaled(scores) > halves) == gold[:, None]).mean(axis=0)
+    normal = [2, 5]  # judges of 0 and 1 are not
+    assert model.accuracies_[normal] == pytest.approx(alone[normal], abs=0.04)
+    nothing = Weaver().fit(np.ones((10, 3)), 0.5)
+    assert np.isnan(nothing.accuracies_).all()
+    assert (nothing.predict(np.ones((4, 3))) == -1).all() and (nothing.predict(np.ones((4, 3)), "random") >= 0).all()

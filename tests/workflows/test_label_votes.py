@@ -129,6 +129,10 @@ def test_a_task_that_is_distilled_ends_in_the_classifiers_labels(tmp_path: Path)
         (["fit", "votes.npz", "-o", "m", "--key", "other"], "votes are whole numbers"),
         (["fit", "votes.npz", "-o", "m", "--model", "best"], "there is no label model best; there are: auto"),
         (["fit", "votes.npz", "-o", "m", "--option", "steps=3"], "takes no option steps"),
+        (["fit", "votes.npz", "-o", "m", "--option", "seed=x"], "option seed is 'x', and not a whole number"),
+        (["fit", "votes.npz", "-o", "m", "--model", "dawid-skene", "--option", "iterations=2.5"], "and not a whole number"),
+        (["fit", "votes.npz", "-o", "m", "--model", "dawid-skene", "--option", "strength=x"], "and not a number"),
+        (["fit", "votes.npz", "-o", "m", "--model", "flyingsquid", "--option", "signs=1"], "and not true or false"),
         (["fit", "votes.npz", "-o", "m", "--option", "seed"], "write it as name=value"),
         (["fit", "votes.npz", "-o", "m", "--balance", ".5"], "has 1 shares; there are 2 classes"),
         (["fit", "votes.npz", "-o", "m", "--balance", "x,y"], "write it as numbers"),
@@ -141,6 +145,10 @@ def test_a_task_that_is_distilled_ends_in_the_classifiers_labels(tmp_path: Path)
         (["apply", "votes.npz", "-m", "text.parquet", "-o", "x.parquet"], "text.parquet is no file of a label model"),
         (["apply", "votes.npz", "-m", "none", "-o", "x.parquet"], "name what `menagerie label fit -o` wrote"),
         (["distill", "text.parquet", "--labels", "text.parquet", "-o", "c"], "no probabilities p_<class> and votes"),
+        (
+            ["distill", "text.parquet", "--labels", "soft.parquet", "-o", "c", "--option", "epochs=x"],
+            "fasttext classifier: option epochs is 'x', and not a whole number",
+        ),
         (["classify", "text.parquet", "-m", "c", "-o", "x.parquet"], "name a folder that `menagerie label distill` wrote"),
     ],
 )
@@ -149,10 +157,12 @@ def test_what_is_wrong_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.savez("wrong.npz", L=np.array([[0, 2], [-2, 1]]), k=2)
+    pl.DataFrame({"id": ["a"], "label": ["x"], "p_x": [0.9], "p_y": [0.1], "votes": [1]}).write_parquet("soft.parquet")
     np.savez("empty.npz", L=np.zeros((0, 3), np.int8))
     pl.DataFrame({"id": ["a"], "text": ["b"]}).write_parquet("text.parquet")
     pl.DataFrame({"id": ["a", "b"], "f": [0, None]}, schema_overrides={"f": pl.Int8}).write_parquet("nulls.parquet")
-    assert message in failure(*arguments)
+    told_in_error = failure(*arguments)
+    assert message in told_in_error and "validation error" not in told_in_error
 
 
 def test_models_and_votes_of_other_functions_do_not_mix(votes: tuple[Path, np.ndarray], tmp_path: Path) -> None:

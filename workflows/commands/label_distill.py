@@ -36,17 +36,22 @@ def distill(
     options: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Train a classifier of the text of IN on soft labels, compare it with them, and write it with its card."""
+    from pydantic import ValidationError
+
     from labelers.dev import DevSet
     from labelers.distill import encode_card
     from labelers.stages import DistillParams, PredictParams
     from labelers.stages_distill import summarise, tell, train
     from pipeline.storage import Storage
     from workflows.commands.label_votes import _option
+    from workflows.section import explain
 
     weak, classes = read_labels(labels)
-    told = DistillParams.model_validate(
-        {"kind": kind, "documents": most, "characters": characters, "options": dict(_option(o) for o in options)}
-    )
+    asked = {"kind": kind, "documents": most, "characters": characters, "options": dict(_option(o) for o in options)}
+    try:
+        told = DistillParams.model_validate(asked)
+    except ValidationError as error:
+        raise ValueError(explain(error, DistillParams)) from error
     params = PredictParams.model_validate({"task": "label", "classes": classes, "distill": told})
     texts = read_documents(documents)
     if texts["id"].to_pylist() != weak["id"].to_pylist():

@@ -213,7 +213,10 @@ def _option(told: str) -> tuple[str, Any]:
     name, equals, value = told.partition("=")
     if not equals:
         raise ValueError(f"--option {told}: write it as name=value")
-    return name, yaml.safe_load(value)
+    try:
+        return name, int(value) if value.isdecimal() else float(value)  # YAML takes 1e-7 for a string
+    except ValueError:
+        return name, yaml.safe_load(value)
 
 
 def _balance(told: str | None, classes: tuple[str, ...]) -> dict[str, float] | None:
