@@ -36,6 +36,7 @@ def modal_adjoint_kernel(
     i = tl.arange(0, C)
     n = tl.arange(0, N)
     r = tl.arange(0, R)
+    pairs = tl.arange(0, 2 * N)
     p_pow += h * (C + 1) * 2 * N
     Q = operand(_powers(p_pow, i + 1, N), DTYPE)
     lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :] + tl.zeros((R, N), tl.float32)
@@ -64,7 +65,7 @@ def modal_adjoint_kernel(
             ai = tl.where((end < begin)[:, None], li, 0.0)
         qr, qi = _pairs(tl.dot(operand(dz, DTYPE), Q, input_precision=PRECISION), R, N)
         pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, True)
-        p_here = p_adjoint + (row * chunks + tile * R + r[:, None]) * 2 * N + tl.arange(0, 2 * N)[None, :]
+        p_here = p_adjoint + (row * chunks + tile * R + r[:, None]) * 2 * N + pairs[None, :]
         tl.store(p_here, narrow(_paired(pr, pi, R, N), DTYPE), mask=(begin < L)[:, None])
         if HAS_STATE:  # the last tile's stays
             tl.store(p_dstate + row * 2 * N + 2 * n[None, :], adjoint_r)
@@ -124,18 +125,19 @@ def modal_lanes_kernel(
     L, total, blocks, lanes, chunks, steps, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
     C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, S: tl.constexpr, W: tl.constexpr, EARLY: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, HAS_DOCS: tl.constexpr, ALIKE: tl.constexpr, DENSE: tl.constexpr,
-    DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+    NARROW: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (channels, splits of the blocks of R lanes). p_carry: (B, D, lanes, N, 2) float32, states before each lane.
 
-    total: lanes of all sequences of a channel; steps: chunks of a lane that sequences have, S at most. W: columns of a chunk that
-    are put out at a time. EARLY: whether the next step's loads go before this step's work. ALIKE: the gates' strides are u's;
-    DENSE: u's are dy's. p_dk, p_dmode as `modal_bwd_kernel`'s. A step's operands are made in the step before: carried by the
-    loop, they go to shared memory once, and all products take them from there. Offsets are carried too: computed from the step,
-    they would be one pointer per array.
+    total: lanes of all sequences of a channel; steps: chunks of a lane that sequences have, S at most. W: columns of a chunk
+    that are put out at a time. EARLY: whether the next step's loads go before this step's work. ALIKE: the gates' strides are
+    u's; DENSE: u's are dy's; NARROW: a block's elements are within 2^31 of each other. p_dk, p_dmode as `modal_bwd_kernel`'s.
+
+    A step's operands are made in the step before: carried by the loop, they go to shared memory once, and all products take
+    them from there. Offsets are carried too: computed from the step, they would be one pointer per array.
     """
     h = tl.program_id(0).to(tl.int64)
-    D = tl.num_programs(0)
+    D = tl.num_programs(0) if NARROW else tl.num_programs(0).to(tl.int64)
     i = tl.arange(0, C)
     w = tl.arange(0, W)
     n = tl.arange(0, N)
@@ -165,30 +167,45 @@ def modal_lanes_kernel(
     for block in range(tl.program_id(1), blocks, tl.num_programs(1)):
         lane = block * R + r
         b64 = (lane // lanes).to(tl.int64)[:, None]
-        row = b64 * D + h
         first = tl.where(lane < total, lane % lanes * (S * C), L)
-        at = b64 * su_b + h * su_c + first[:, None]
-        at_pre = at if ALIKE else b64 * spre_b + h * spre_c + first[:, None]
-        at_post = at if ALIKE else b64 * spost_b + h * spost_c + first[:, None]
-        dense = at if DENSE else row * L + first[:, None]
-        at_P = (row * chunks + (lane % lanes * S)[:, None]) * 2 * N
-        p_here = p_carry + (row * lanes + (lane % lanes)[:, None]) * 2 * N + 2 * n[None, :]
+        p_here = p_carry + ((b64 * D + h) * lanes + (lane % lanes)[:, None]) * 2 * N + 2 * n[None, :]
         sr = tl.load(p_here, mask=(lane < total)[:, None], other=0.0)
         si = tl.load(p_here + 1, mask=(lane < total)[:, None], other=0.0)
+        # Rows' offsets, from the first row of the block
+        b0 = (block * R // lanes).to(tl.int64)
+        rows = (lane // lanes - block * R // lanes)[:, None]
+        if not NARROW:
+            rows = rows.to(tl.int64)
+        u_here = p_u + (b0 * su_b + h * su_c)
+        pre_here = p_pre + (b0 * spre_b + h * spre_c) if HAS_PRE else p_pre
+        post_here = p_post + (b0 * spost_b + h * spost_c) if HAS_POST else p_post
+        here = (b0 * D + h) * L
+        P_here = p_adjoint + (b0 * D + h) * chunks * 2 * N
+        at = rows * su_b + first[:, None]
+        # Those that are alike are one
+        own_pre = at if ALIKE else rows * spre_b + first[:, None]
+        own_post = at if ALIKE else rows * spost_b + first[:, None]
+        own_dense = at if DENSE else rows * (D * L) + first[:, None]
+        at_P = (rows * (D * chunks) + (lane % lanes * S)[:, None]) * 2 * N
         left = (L - first)[:, None]  # tokens from a lane's next chunk to the end
         x, dz = _operands(
-            p_u, p_pre, p_dy, p_post, at + i[None, :], at_pre + i[None, :], at_post + i[None, :], dense + i[None, :],
+            u_here, pre_here, p_dy + here, post_here,
+            at + i[None, :], own_pre + i[None, :], own_post + i[None, :], own_dense + i[None, :],
             i[None, :] < left, HAS_PRE, HAS_POST, DTYPE,
         )  # fmt: skip
-        P = operand(_element(p_adjoint, at_P + pairs[None, :], left > 0), DTYPE)
+        P = operand(_element(P_here, at_P + pairs[None, :], left > 0), DTYPE)
         for j in range(0, steps):
+            at_pre = at if ALIKE else own_pre
+            at_post = at if ALIKE else own_post
+            dense = at if DENSE else own_dense
             ahead = tl.where(j < steps - 1, left - C, 0)  # after a lane's end comes nothing
             if EARLY:
                 x_next, dz_next = _operands(
-                    p_u, p_pre, p_dy, p_post, at + (C + i)[None, :], at_pre + (C + i)[None, :], at_post + (C + i)[None, :],
-                    dense + (C + i)[None, :], i[None, :] < ahead, HAS_PRE, HAS_POST, DTYPE,
+                    u_here, pre_here, p_dy + here, post_here,
+                    at + (C + i)[None, :], at_pre + (C + i)[None, :], at_post + (C + i)[None, :], dense + (C + i)[None, :],
+                    i[None, :] < ahead, HAS_PRE, HAS_POST, DTYPE,
                 )  # fmt: skip
-                P_next = operand(_element(p_adjoint, at_P + (2 * N + pairs)[None, :], ahead > 0), DTYPE)
+                P_next = operand(_element(P_here, at_P + (2 * N + pairs)[None, :], ahead > 0), DTYPE)
             given = x
             taken = dz
             ar = lr
@@ -233,28 +250,34 @@ def modal_lanes_kernel(
                     if HAS_DOCS:
                         y = tl.where(starts_of(p_start, b64, begin + o, mask, L, 1) < begin, y, 0.0)
                     y = _spread(y, x, forward_blocks[k], segment, part, HAS_DOCS, DTYPE, PRECISION)
-                    y *= _element(p_dy, dense + o, mask)
-                    tl.store(p_dpost + dense + o, narrow(y, DTYPE), mask=mask)
+                    y *= _element(p_dy + here, dense + o, mask)
+                    tl.store(p_dpost + here + dense + o, narrow(y, DTYPE), mask=mask)
                 dv = tl.dot(P, backward_maps[k], input_precision=PRECISION)
                 if HAS_DOCS:
                     dv = tl.where(begin + o >= end, dv, 0.0)
                 dv = _spread(dv, dz, backward_blocks[k], segment, part, HAS_DOCS, DTYPE, PRECISION)
                 if HAS_PRE:
-                    tl.store(p_dpre + dense + o, narrow(dv * _element(p_u, at + o, mask), DTYPE), mask=mask)
-                    dv *= _element(p_pre, at_pre + o, mask)
-                tl.store(p_du + dense + o, narrow(dv, DTYPE), mask=mask)
+                    tl.store(p_dpre + here + dense + o, narrow(dv * _element(u_here, at + o, mask), DTYPE), mask=mask)
+                    dv *= _element(pre_here, at_pre + o, mask)
+                tl.store(p_du + here + dense + o, narrow(dv, DTYPE), mask=mask)
             left -= C
             at += C
-            at_pre += C
-            at_post += C
-            dense += C
+            if not ALIKE:
+                own_pre += C
+                own_post += C
+            if not DENSE:
+                own_dense += C
             at_P += 2 * N
             if not EARLY:
+                at_pre = at if ALIKE else own_pre
+                at_post = at if ALIKE else own_post
+                dense = at if DENSE else own_dense
                 x_next, dz_next = _operands(
-                    p_u, p_pre, p_dy, p_post, at + i[None, :], at_pre + i[None, :], at_post + i[None, :], dense + i[None, :],
+                    u_here, pre_here, p_dy + here, post_here,
+                    at + i[None, :], at_pre + i[None, :], at_post + i[None, :], dense + i[None, :],
                     i[None, :] < ahead, HAS_PRE, HAS_POST, DTYPE,
                 )  # fmt: skip
-                P_next = operand(_element(p_adjoint, at_P + pairs[None, :], ahead > 0), DTYPE)
+                P_next = operand(_element(P_here, at_P + pairs[None, :], ahead > 0), DTYPE)
             x = x_next
             dz = dz_next
             P = P_next

@@ -220,6 +220,13 @@ def _backward_scan(inputs: tuple[Any, ...], outputs: tuple[Any, ...], flags: dic
     return dtaps, dmode
 
 
+def _narrow(dy: Tensor, u: Tensor, pregate: Tensor | None, postgate: Tensor | None, lanes: int) -> bool:
+    """Whether the elements that a block of lanes works on are within 2^31 of each other."""
+    rows = min(u.shape[0] - 1, _LANES["R"] // lanes + 1)
+    step = max(tensor.stride(0) for tensor in (dy, u, pregate, postgate) if tensor is not None)
+    return rows * step + u.shape[2] + _LANES["S"] * _CHUNK < 2**31
+
+
 def _backward_lanes(inputs: tuple[Any, ...], outputs: tuple[Any, ...], flags: dict[str, Any]) -> tuple[Tensor, Tensor]:
     dy, u, tables, pregate, postgate, starts, segments, carries = inputs
     du, dpre, dpost, adjoint = outputs
@@ -245,6 +252,7 @@ def _backward_lanes(inputs: tuple[Any, ...], outputs: tuple[Any, ...], flags: di
             *(length, batch * lanes, blocks, lanes, chunks, min(chunks, _LANES["S"]), *_strides(u, pregate, postgate)),
             ALIKE=all(gate is None or gate.stride() == u.stride() for gate in (pregate, postgate)),
             DENSE=u.is_contiguous(),
+            NARROW=_narrow(dy, u, pregate, postgate, lanes),
             **{name: flag for name, flag in flags.items() if name not in without},
             **_LANES,
         )
@@ -297,7 +305,7 @@ def shipped() -> Iterator[Configuration]:
     signature = dict.fromkeys(bf16, "*bf16") | dict.fromkeys(fp32, "*fp32") | dict.fromkeys(numbers, "i32")
     signature |= dict.fromkeys(("p_start", "p_segment"), "*i32")
     signature |= {f"s{tensor}_{axis}": "i32" for tensor in ("u", "pre", "post") for axis in "bc"}
-    flags = dict.fromkeys(("HAS_STATE", "HAS_DOCS", "AFTER"), False) | dict.fromkeys(("ALIKE", "DENSE"), True)
+    flags = dict.fromkeys(("HAS_STATE", "HAS_DOCS", "AFTER"), False) | dict.fromkeys(("ALIKE", "DENSE", "NARROW"), True)
     flags |= dict.fromkeys(("HAS_PRE", "HAS_POST", "HAS_SKIP", "HAS_TABLE", "HAS_TAPS"), True)
     usual = {"C": _CHUNK, "R": _ROWS, "N": 16, "DTYPE": TRITON_TYPES[torch.bfloat16], "PRECISION": "tf32"} | flags
     lanes = BACKWARD == "lanes"
