@@ -41,11 +41,10 @@ def outer_tile(outer: int) -> dict[str, int]:
 
 
 def two_factor_tile(outer: int) -> dict[str, int]:
-    """Factors, columns and warps of an outer transform in two factors."""
+    """Factors, columns and warps of an outer transform in two factors, and whether rows are read ahead."""
     na, nb = OUTER[outer]
-    return {"NA": na, "NB": nb, "BC": 16, "num_warps": 8 if outer <= 256 else 16, "num_stages": 1} | (
-        {"maxnreg": 128} if outer <= 256 else {}
-    )
+    tile = {"NA": na, "NB": nb, "BC": 16, "EARLY": False, "num_warps": 8 if outer <= 256 else 16, "num_stages": 1}
+    return tile | ({"maxnreg": 128} if outer <= 256 else {})
 
 
 # Bytes of registers that a thread may spill, by (kernel, points).
