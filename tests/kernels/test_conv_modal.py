@@ -21,10 +21,55 @@ def test_values_and_gradients_are_the_references(dtype: torch.dtype, inputs: dic
     assert not verify(case("test", dtype, inputs), device).failures
 
 
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "inputs"),
+    [
+        (torch.float32, arguments(2, 1, 300, 3, fused=True, documents=[5, 0, 1, 280, 17, 297])),
+        (torch.float32, arguments(5, 1, 150, 3)),  # a block of lanes that is not full
+        (torch.bfloat16, arguments(2, 1, 70, 9, fused=True)),
+    ],
+)
+def test_the_backward_in_lanes_gives_the_same(
+    dtype: torch.dtype, inputs: dict, early: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels.conv_modal import triton
+
+    monkeypatch.setattr(triton, "_in_lanes", lambda u, decay: True)
+    monkeypatch.setitem(triton._LANES, "EARLY", early)
+    if early:  # and offsets of 64 bits
+        monkeypatch.setattr(triton, "_narrow", lambda *tensors: False)
+    assert not verify(case("test", dtype, inputs), device).failures
+
+
+def test_the_backward_in_lanes_takes_slices(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kernels.conv_modal import conv_modal, triton
+
+    monkeypatch.setattr(triton, "_in_lanes", lambda u, decay: True)
+    inputs = {name: value.to(device, torch.float32) for name, value in arguments(2, 2, 100, 3, fused=True).items()}
+    projected = torch.stack([inputs.pop(name) for name in ("u", "pregate", "postgate")], dim=1).requires_grad_()
+    gradients = []
+    for dense in (True, False):
+        u, pregate, postgate = (part.contiguous() if dense else part for part in projected.unbind(1))
+        y = conv_modal(u, pregate=pregate, postgate=postgate.clone() if dense else postgate, **inputs)
+        gradients.append(torch.autograd.grad(y.square().sum(), projected)[0])
+    assert torch.equal(*gradients)
+
+
 @pytest.mark.parametrize("documents", [None, [100, 250]])
 def test_the_state_after_a_sequence_is_the_recurrences(documents: list[int] | None, device: str) -> None:
     inputs = arguments(1, 1, 350, 3, fused=True, documents=documents)
     assert not verify(state_case("test", torch.float32, inputs), device).failures
+
+
+@pytest.mark.parametrize("modes", [16, 64])
+def test_the_backwards_states_have_the_shape_that_is_promised(modes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kernels.conv_modal import triton
+
+    monkeypatch.setattr(triton, "BACKWARD", "lanes")
+    u, decay = torch.empty(2, 3, 1000, dtype=torch.float16), torch.empty(3, modes)
+    step = triton._LANES["S"] if modes == 16 else triton._ROWS
+    assert triton.carries_shape(u, decay) == (2, 3, -(-1000 // (triton._CHUNK * step)), modes, 2)
 
 
 def test_the_filter_and_its_gradients_are_the_references(device: str) -> None:
