@@ -30,7 +30,10 @@ def modal_adjoint_kernel(
     DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (channels, splits of the batch). p_adjoint: (B, D, chunks, N, 2), the adjoint state after each chunk; p_dstate:
-    (B, D, N, 2) float32, that at the first token, without the residue."""
+    (B, D, N, 2) float32, that at the first token, without the residue.
+
+    Rows are chunks from the last to the first: a scan in the other direction would shuffle more than twice as much.
+    """
     h = tl.program_id(0).to(tl.int64)
     D = tl.num_programs(0)
     i = tl.arange(0, C)
@@ -50,7 +53,8 @@ def modal_adjoint_kernel(
         row = b64 * D + h
         adjoint_r = tl.where(tile == tiles - 1, 0.0, adjoint_r)
         adjoint_i = tl.where(tile == tiles - 1, 0.0, adjoint_i)
-        begin = (tile * R + r) * C
+        chunk = tile * R + R - 1 - r
+        begin = chunk * C
         t = begin[:, None] + i[None, :]
         dz = _load(p_dy + row * L, t, L)
         if HAS_POST:
@@ -64,8 +68,8 @@ def modal_adjoint_kernel(
             ar = tl.where((end < begin)[:, None], lr, 0.0)
             ai = tl.where((end < begin)[:, None], li, 0.0)
         qr, qi = _pairs(tl.dot(operand(dz, DTYPE), Q, input_precision=PRECISION), R, N)
-        pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, True)
-        p_here = p_adjoint + (row * chunks + tile * R + r[:, None]) * 2 * N + pairs[None, :]
+        pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, False)
+        p_here = p_adjoint + (row * chunks + chunk[:, None]) * 2 * N + pairs[None, :]
         tl.store(p_here, narrow(_paired(pr, pi, R, N), DTYPE), mask=(begin < L)[:, None])
         if HAS_STATE:  # the last tile's stays
             tl.store(p_dstate + row * 2 * N + 2 * n[None, :], adjoint_r)
