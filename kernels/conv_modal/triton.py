@@ -17,11 +17,12 @@ from kernels.configurations import Configuration
 from kernels.conv_modal.lanes import modal_adjoint_kernel, modal_lanes_kernel
 from kernels.conv_modal.scan import modal_bwd_kernel, modal_fwd_kernel
 from kernels.conv_modal.tables import modal_dfilter_kernel, modal_filter_kernel, modal_gradients_kernel, modal_tables_kernel
+from kernels.conv_modal.tiles import modal_tiles_kernel
 from kernels.conv_toeplitz.reference import segments_of
 from kernels.dispatch import interpreted
 from kernels.triton_support import TRITON_TYPES
 
-# The backward of 16-bit tensors with up to 16 modes: "scan", one kernel, or "lanes", two (kernels/conv_modal/lanes.py).
+# The backward of 16-bit tensors with up to 16 modes: "scan" or "tiles", one kernel, or "lanes", two (modules of these names).
 BACKWARD = "scan"
 
 # Tokens of a chunk and chunks of a tile, and how they are launched; chosen by measurement (benchmarks/NOTES.md).
@@ -29,7 +30,8 @@ _CHUNK = 64
 _ROWS = 64
 _FORWARD = {"num_warps": 4, "num_stages": 3}
 _BACKWARD = {"num_warps": 4, "num_stages": 2}
-_ADJOINT = {"num_warps": 4, "num_stages": 3}
+_TILES = {"num_warps": 4, "num_stages": 1}
+_ADJOINT = {"num_warps": 4, "num_stages": 2, "maxnreg": 80}
 # R lanes of S chunks, of which W columns are put out at a time.
 _LANES = {"R": 64, "S": 16, "W": 64, "EARLY": False, "num_warps": 4, "num_stages": 1}
 _FILTER = {"R": 64, "num_warps": 4}
@@ -84,13 +86,14 @@ def _padded(decay: Tensor) -> int:
     return max(triton.next_power_of_2(decay.shape[1]), 8)
 
 
-def _in_lanes(u: Tensor, decay: Tensor) -> bool:
-    return BACKWARD == "lanes" and u.dtype != torch.float32 and _padded(decay) <= 16
+def _way(u: Tensor, decay: Tensor) -> str:
+    """How backward goes: more modes or wider operands than BACKWARD is made for take "scan"."""
+    return BACKWARD if u.dtype != torch.float32 and _padded(decay) <= 16 else "scan"
 
 
 def _step(u: Tensor, decay: Tensor) -> int:
     """Chunks from one of the states that forward leaves for backward to the next."""
-    return _LANES["S"] if _in_lanes(u, decay) else _ROWS
+    return _LANES["S"] if _way(u, decay) == "lanes" else _ROWS
 
 
 def carries_shape(u: Tensor, decay: Tensor) -> tuple[int, ...]:
@@ -187,8 +190,13 @@ def backward(
     segments = None if document_starts is None else segments_of(document_starts, _CHUNK)
     flags = _flags(u, pregate, postgate, state, document_starts) | {"N": tables.padded}
     inputs = (dy, u, tables, pregate, postgate, document_starts, segments, carries)
-    launch = _backward_lanes if _in_lanes(u, decay) else _backward_scan
-    dtaps, dmode = launch(inputs, (du, dpre, dpost, adjoint), flags)
+    outputs, way = (du, dpre, dpost, adjoint), _way(u, decay)
+    if way == "lanes":
+        dtaps, dmode = _backward_lanes(inputs, outputs, flags)
+    elif way == "tiles":
+        dtaps, dmode = _backward_one(modal_tiles_kernel, _TILES, inputs, outputs, flags)
+    else:
+        dtaps, dmode = _backward_one(modal_bwd_kernel, _BACKWARD, inputs, outputs, flags)
     ddecay, dfrequency, dresidue, dskip = tables.gradients(dtaps, dmode, residue, skip)
     dstate = None
     if adjoint is not None:
@@ -204,18 +212,20 @@ def _parts(u: Tensor, splits: int, modes: int) -> tuple[Tensor, Tensor]:
     return taps, new(u.shape[1], splits, 2, modes, 2, dtype=torch.float32, device=u.device)
 
 
-def _backward_scan(inputs: tuple[Any, ...], outputs: tuple[Any, ...], flags: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def _backward_one(
+    kernel: Any, launch: dict[str, Any], inputs: tuple[Any, ...], outputs: tuple[Any, ...], flags: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
     dy, u, tables, pregate, postgate, starts, segments, carries = inputs
     batch, channels, length = u.shape
     splits = _splits(batch, channels)
     dtaps, dmode = _parts(u, splits, tables.padded)
     if u.numel():
-        modal_bwd_kernel[(channels, splits)](
+        kernel[(channels, splits)](
             *(dy, u, tables.pow, tables.cpow, tables.shifts, pregate, postgate, starts, segments, carries),
             *(*outputs, dtaps, dmode),
             *(length, batch, triton.cdiv(length, _CHUNK * _ROWS), *_strides(u, pregate, postgate)),
             **flags,
-            **_BACKWARD,
+            **launch,
         )
     return dtaps, dmode
 
@@ -293,7 +303,7 @@ def filter_backward(dk: Tensor, decay: Tensor, frequency: Tensor, residue: Tenso
 
 
 # Bytes. The backward scan spills with 4 warps and is faster than with 8, which do not.
-_SPILLS = {"backward_gated": 384, "lanes_gated": 192}
+_SPILLS = {"backward_gated": 384, "tiles_gated": 64, "lanes_gated": 192}
 
 
 def shipped() -> Iterator[Configuration]:
@@ -308,11 +318,14 @@ def shipped() -> Iterator[Configuration]:
     flags = dict.fromkeys(("HAS_STATE", "HAS_DOCS", "AFTER"), False) | dict.fromkeys(("ALIKE", "DENSE", "NARROW"), True)
     flags |= dict.fromkeys(("HAS_PRE", "HAS_POST", "HAS_SKIP", "HAS_TABLE", "HAS_TAPS"), True)
     usual = {"C": _CHUNK, "R": _ROWS, "N": 16, "DTYPE": TRITON_TYPES[torch.bfloat16], "PRECISION": "tf32"} | flags
-    lanes = BACKWARD == "lanes"
+    backward: dict[str, list[tuple[str, Any, dict[str, Any]]]] = {
+        "scan": [("backward_gated", modal_bwd_kernel, _BACKWARD)],
+        "tiles": [("tiles_gated", modal_tiles_kernel, _TILES)],
+        "lanes": [("adjoint_gated", modal_adjoint_kernel, _ADJOINT), ("lanes_gated", modal_lanes_kernel, _LANES)],
+    }
     variants: list[tuple[str, Any, dict[str, Any]]] = [
-        ("forward_gated", modal_fwd_kernel, _FORWARD | {"S": _LANES["S"] if lanes else _ROWS}),
-        *([] if lanes else [("backward_gated", modal_bwd_kernel, _BACKWARD)]),
-        *([("adjoint_gated", modal_adjoint_kernel, _ADJOINT), ("lanes_gated", modal_lanes_kernel, _LANES)] if lanes else []),
+        ("forward_gated", modal_fwd_kernel, _FORWARD | {"S": _LANES["S"] if BACKWARD == "lanes" else _ROWS}),
+        *backward[BACKWARD],
         ("tables", modal_tables_kernel, {}),
         ("gradients", modal_gradients_kernel, {}),
         ("filter", modal_filter_kernel, {}),
@@ -335,6 +348,6 @@ def shipped() -> Iterator[Configuration]:
             num_warps=launch.get("num_warps", 4),
             num_stages=launch.get("num_stages", 2),
             options={k: v for k, v in launch.items() if k == "maxnreg"},
-            wgmma=kernel in (modal_fwd_kernel, modal_bwd_kernel, modal_adjoint_kernel, modal_lanes_kernel),
+            wgmma="gated" in name,
             spills=_SPILLS.get(name, 0),
         )

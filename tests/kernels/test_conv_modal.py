@@ -21,7 +21,7 @@ def test_values_and_gradients_are_the_references(dtype: torch.dtype, inputs: dic
     assert not verify(case("test", dtype, inputs), device).failures
 
 
-@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize(("way", "early"), [("lanes", False), ("lanes", True), ("tiles", False)])
 @pytest.mark.parametrize(
     ("dtype", "inputs"),
     [
@@ -30,22 +30,23 @@ def test_values_and_gradients_are_the_references(dtype: torch.dtype, inputs: dic
         (torch.bfloat16, arguments(2, 1, 70, 9, fused=True)),
     ],
 )
-def test_the_backward_in_lanes_gives_the_same(
-    dtype: torch.dtype, inputs: dict, early: bool, device: str, monkeypatch: pytest.MonkeyPatch
+def test_other_ways_back_are_right(
+    dtype: torch.dtype, inputs: dict, way: str, early: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kernels.conv_modal import triton
 
-    monkeypatch.setattr(triton, "_in_lanes", lambda u, decay: True)
+    monkeypatch.setattr(triton, "_way", lambda u, decay: way)
     monkeypatch.setitem(triton._LANES, "EARLY", early)
     if early:  # and offsets of 64 bits
         monkeypatch.setattr(triton, "_narrow", lambda *tensors: False)
     assert not verify(case("test", dtype, inputs), device).failures
 
 
-def test_the_backward_in_lanes_takes_slices(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", ["lanes", "tiles"])
+def test_other_ways_back_take_slices(way: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from kernels.conv_modal import conv_modal, triton
 
-    monkeypatch.setattr(triton, "_in_lanes", lambda u, decay: True)
+    monkeypatch.setattr(triton, "_way", lambda u, decay: way)
     inputs = {name: value.to(device, torch.float32) for name, value in arguments(2, 2, 100, 3, fused=True).items()}
     projected = torch.stack([inputs.pop(name) for name in ("u", "pregate", "postgate")], dim=1).requires_grad_()
     gradients = []
