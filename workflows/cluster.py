@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
@@ -42,33 +42,44 @@ def ray_executor(corpus: Storage, address: str | None = None, cpus: int | None =
     # would be this process's.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
-    from ray.data import DataContext
 
     address = address or os.environ.get("RAY_ADDRESS") or None
     started = not ray.is_initialized()
     if started:
-        options: dict[str, Any] = {
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-            "runtime_env": {"env_vars": _WORKER_ENVIRONMENT},
-        }
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        inherited: dict[str, str] = {}
         if address is None:
             options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+            inherited = _WORKER_ENVIRONMENT  # a runtime environment would have the processes that Ray starts ahead replaced
+        else:
+            options["runtime_env"] = {"env_vars": _WORKER_ENVIRONMENT}
         try:
-            ray.init(address=address or "local", **options)
+            with _environment(inherited):
+                ray.init(address=address or "local", **options)
         except ConnectionError as error:
             raise ConnectionError(
                 f"no Ray cluster answers at {address}: start one (`ray start --head`), or leave --address out"
             ) from error
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield RayExecutor(corpus)
     finally:
         if started:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables that processes started in this block inherit."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class RayExecutor:
@@ -126,7 +137,12 @@ class RayExecutor:
 
     def map_groups(self, files: Sequence[str], key: str, function: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
         import ray
+        from ray.data import DataContext
 
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         dealt = [list(files[start::workers]) for start in range(min(workers, len(files)))]
         # Not `read_parquet`: it looks into every file first, one by one, which takes longer than the shuffle.
