@@ -33,6 +33,9 @@ _ONE_THREAD = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_
 """A task has one core: a library that starts a thread per core in every task would only get in the way of the others."""
 _WORKER_ENVIRONMENT = {**_ONE_THREAD, "TOKENIZERS_PARALLELISM": "false", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
 
+_LOCAL_RAY = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
+"""A process that waits is ended after a minute, not a second: a shuffle between two stages would cost both their warm ones."""
+
 
 @contextlib.contextmanager
 def ray_executor(corpus: Storage, address: str | None = None, cpus: int | None = None) -> Iterator[RayExecutor]:
@@ -50,7 +53,7 @@ def ray_executor(corpus: Storage, address: str | None = None, cpus: int | None =
         inherited: dict[str, str] = {}
         if address is None:
             options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-            inherited = _WORKER_ENVIRONMENT  # a runtime environment would have the processes that Ray starts ahead replaced
+            inherited = _WORKER_ENVIRONMENT | _LOCAL_RAY  # a runtime environment would replace the processes started ahead
         else:
             options["runtime_env"] = {"env_vars": _WORKER_ENVIRONMENT}
         try:
