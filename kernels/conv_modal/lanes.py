@@ -17,7 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_modal.scan import _load, _paired, _pairs, _powers, _scan
+from kernels.conv_modal.scan import _load, _paired, _pairs, _powers, _scan, _times
 from kernels.conv_toeplitz.product import diagonals, starts_of
 from kernels.triton_support import narrow, operand
 
@@ -68,7 +68,7 @@ def modal_adjoint_kernel(
             ar = tl.where((end < begin)[:, None], lr, 0.0)
             ai = tl.where((end < begin)[:, None], li, 0.0)
         qr, qi = _pairs(tl.dot(operand(dz, DTYPE), Q, input_precision=PRECISION), R, N)
-        pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, False)
+        pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, False, HAS_DOCS)
         p_here = p_adjoint + (row * chunks + chunk[:, None]) * 2 * N + pairs[None, :]
         tl.store(p_here, narrow(_paired(pr, pi, R, N), DTYPE), mask=(begin < L)[:, None])
         if HAS_STATE:  # the last tile's stays
@@ -238,8 +238,7 @@ def modal_lanes_kernel(
                 dT = tl.dot(tl.trans(x), dz, dT, input_precision=PRECISION)
             gr, gi = _pairs(tl.dot(given, G, input_precision=PRECISION), R, N)
             pr, pi = _pairs(P.to(tl.float32), R, N)
-            after_r = ar * sr - ai * si
-            after_i = ar * si + ai * sr
+            after_r, after_i = _times(ar, ai, sr, si, HAS_DOCS)
             zr += pr * after_r - pi * after_i
             zi += pr * after_i + pi * after_r
             sr = after_r + gr

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from kernels.conv_modal.lanes import _element, _operands, _spread, _weighted
-from kernels.conv_modal.scan import _paired, _pairs, _powers, _scan
+from kernels.conv_modal.scan import _paired, _pairs, _powers, _scan, _times
 from kernels.conv_toeplitz.product import diagonals, load_toeplitz, starts_of
 from kernels.triton_support import narrow, operand
 
@@ -84,7 +84,7 @@ def modal_tiles_kernel(
             ai = tl.where(end < begin, li, 0.0)
         # Adjoint states after each chunk, and what they give
         qr, qi = _pairs(tl.dot(taken, Q, input_precision=PRECISION), R, N)
-        pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, True)
+        pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, True, HAS_DOCS)
         after = operand(_paired(pr, pi, R, N), DTYPE)
         dG = tl.dot(tl.trans(given), after, dG, input_precision=PRECISION)
         dv = tl.dot(after, H, input_precision=PRECISION)
@@ -99,11 +99,10 @@ def modal_tiles_kernel(
         # States before each chunk, as forward had them
         p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
         gr, gi = _pairs(tl.dot(given, G, input_precision=PRECISION), R, N)
-        sr, si, _, _ = _scan(ar, ai, gr, gi, tl.load(p_here), tl.load(p_here + 1), R, False)
+        sr, si, _, _ = _scan(ar, ai, gr, gi, tl.load(p_here), tl.load(p_here + 1), R, False, HAS_DOCS)
         before = operand(_paired(sr, si, R, N), DTYPE)
         dO = tl.dot(tl.trans(taken), before, dO, input_precision=PRECISION)
-        after_r = ar * sr - ai * si
-        after_i = ar * si + ai * sr
+        after_r, after_i = _times(ar, ai, sr, si, HAS_DOCS)
         zr += pr * after_r - pi * after_i
         zi += pr * after_i + pi * after_r
         # Within a chunk

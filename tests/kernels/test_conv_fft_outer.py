@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def test_there_and_back(early: bool, device: str, monkeypatch: pytest.MonkeyPatc
     u, pre, post = (torch.randn(batch, 1, length, generator=generator).to(device, torch.float16) for _ in range(3))
     rows = whole_rows(batch, 1, length, u.device)
     p = Plan(_OUTER * _INNER, _OUTER, _INNER, (16, 16), 16, 0.0)
-    passes = object.__new__(launch_long.Long)
+    passes: Any = object.__new__(launch_long.Long)
     passes.p, passes.in_two, passes.columns = p, True, tile["BC"]
     passes.ends = _ends(u.device)
     z, scales = passes._into(u, pre, rows, 0, 0, 1)

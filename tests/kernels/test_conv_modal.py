@@ -57,6 +57,31 @@ def test_other_ways_back_take_slices(way: str, device: str, monkeypatch: pytest.
     assert torch.equal(*gradients)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("way", ["scan", "lanes", "tiles"])
+def test_what_is_no_number_stays_in_its_document(way: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kernels.conv_modal import conv_modal, triton
+
+    monkeypatch.setattr(triton, "_way", lambda u, decay: way)
+    length, bad = 600, slice(100, 330)  # two tiles, and documents that begin in the middle of chunks
+    inputs = arguments(1, 1, length, 3, documents=[100, 230, 270])
+    inputs = {n: v.to(device, torch.float32) if v.is_floating_point() else v.to(device) for n, v in inputs.items()}
+    u, results = inputs.pop("u"), []
+    for value in (0.5, float("nan"), float("inf")):
+        changed = u.clone()
+        changed[..., 200] = value
+        changed.requires_grad_()
+        y = conv_modal(changed, **inputs)
+        gradient = torch.ones_like(y)
+        gradient[..., 250] = value
+        results.append((y, torch.autograd.grad(y, changed, gradient)[0]))
+    for others in results[1:]:
+        for usual, other in zip(results[0], others, strict=True):
+            assert not other[..., bad].isfinite().all()
+            assert torch.equal(usual[..., : bad.start], other[..., : bad.start])
+            assert torch.equal(usual[..., bad.stop :], other[..., bad.stop :])
+
+
 @pytest.mark.parametrize("documents", [None, [100, 250]])
 def test_the_state_after_a_sequence_is_the_recurrences(documents: list[int] | None, device: str) -> None:
     inputs = arguments(1, 1, 350, 3, fused=True, documents=documents)
