@@ -55,7 +55,8 @@ def split(rows: int, per_tile: int, channels: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
+def constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
+    """F1, F2 (real, imaginary) and T."""
     n1, n2 = p.factors
     return (
         *weighted_matrix(n1, p.rows_per_tile, device),
@@ -71,7 +72,7 @@ class Fused:
         self.channels, self.length = u.shape[1:]
         self.p, self.rows, self.i = p, rows, i
         self.split = split(rows.most[i], p.rows_per_tile, self.channels)
-        self.constants = _constants(p, u.device)
+        self.constants = constants(p, u.device)
         self.type = TRITON_TYPES[u.dtype]
         self.spectrum, self.scale = filter_spectrum(k, reverse, p, rows, i)
 
@@ -105,23 +106,31 @@ class Fused:
         }  # fmt: skip
 
 
-def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int) -> tuple[Tensor, Tensor]:
-    """(channels, N1, keep) packed, and (channels,) the power of two that it is over."""
+def filter_spectrum(
+    k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int, blocks: int = 0
+) -> tuple[Tensor, Tensor]:
+    """(channels, N1, keep) packed, and (channels,) the power of two that it is over.
+
+    With blocks: (channels, blocks, N1, keep) and (channels, blocks), those of `kernels.conv_fft.triton_blocks`.
+    """
     n1, n2 = p.factors
-    spectrum = k.new_empty((len(k), n1, p.keep), dtype=torch.int32)
-    scale = k.new_empty(len(k), dtype=torch.float32)
-    filter_spectrum_kernel[(len(k),)](
+    several = (blocks,) if blocks else ()
+    spectrum = k.new_empty((len(k), *several, n1, p.keep), dtype=torch.int32)
+    scale = k.new_empty((len(k), *several), dtype=torch.float32)
+    filter_spectrum_kernel[(len(k), max(1, blocks))](
         k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), rows.count, i, k.shape[1],
         0 if reverse is None else reverse.shape[1],
-        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, num_warps=max(4, n1 // 16),
+        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, BLOCKS=blocks > 0, num_warps=max(4, n1 // 16),
     )  # fmt: skip
     return spectrum, scale
 
 
-def filter_gradient(sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None) -> None:
-    """Add a spectrum's gradient (parts, channels, P, N1, keep, 2) to the taps'."""
+def filter_gradient(
+    sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None, blocks: int = 1
+) -> None:
+    """Add a spectrum's gradient (parts, channels, P, N1, keep, 2), or that of blocks of taps in place of P, to the taps'."""
     n1, n2 = p.factors
-    filter_gradient_kernel[(len(dk),)](
+    filter_gradient_kernel[(len(dk), blocks)](
         sums, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), rows.count, i, len(sums), dk.shape[1],
         0 if dreverse is None else dreverse.shape[1],
         N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile, TWO_SIDED=dreverse is not None,

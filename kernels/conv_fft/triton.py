@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kernels.configurations import Configuration
 from kernels.conv_fft import reference
+from kernels.conv_fft.launch_blocks import Blocks
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
 from kernels.conv_fft.launch_long import SPILLS as OUTER_SPILLS
 from kernels.conv_fft.launch_long import Long, outer_options, two_factor_tile
@@ -33,7 +34,7 @@ from kernels.triton_support import TRITON_TYPES
 
 def forward(
     u: Tensor, k: Tensor, reverse: Tensor | None, pre: Tensor | None, post: Tensor | None,
-    document_starts: Tensor | None, fraction: float, longest: int,
+    document_starts: Tensor | None, fraction: float, longest: int, table: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     if u.dtype == torch.float32:  # the library's FFT is the fastest there is in float32
         return reference.forward(u, k, reverse, pre, post, document_starts, fraction, longest)
@@ -41,8 +42,11 @@ def forward(
     y = _like(u, document_starts, longest)
     if u.numel() == 0:
         return y
-    rows = _rows(u, document_starts, longest)
+    rows = _rows(u, document_starts, longest, table, reverse is None)
     for i, length in enumerate(rows.longest):
+        if rows.blocks[i]:
+            Blocks(u, k, rows, i).forward(u, pre, post, y)
+            continue
         p = plan(length, fraction, pre is not None or post is not None)
         (Fused if p.outer == 1 else Long)(u, k, reverse, p, rows, i).forward(u, pre, post, y)
     return y
@@ -50,7 +54,7 @@ def forward(
 
 def backward(
     dy: Tensor, u: Tensor, k: Tensor, reverse: Tensor | None, pre: Tensor | None, post: Tensor | None,
-    document_starts: Tensor | None, fraction: float, longest: int,
+    document_starts: Tensor | None, fraction: float, longest: int, table: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     if u.dtype == torch.float32:
         return reference.backward(dy, u, k, reverse, pre, post, document_starts, fraction, longest)
@@ -62,8 +66,11 @@ def backward(
     dreverse = None if reverse is None else torch.zeros_like(reverse)
     if u.numel() == 0:
         return du, dk, dreverse, dpre, dpost
-    rows = _rows(u, document_starts, longest)
+    rows = _rows(u, document_starts, longest, table, reverse is None)
     for i, length in enumerate(rows.longest):
+        if rows.blocks[i]:
+            Blocks(u, k, rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
+            continue
         p = plan(length, fraction, pre is not None or post is not None, backward=True)
         (Fused if p.outer == 1 else Long)(u, k, reverse, p, rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk, dreverse)
     return du, dk, dreverse, dpre, dpost
@@ -78,11 +85,11 @@ def _contiguous(tensor: Any) -> Any:
     return None if tensor is None else tensor.contiguous()
 
 
-def _rows(u: Tensor, document_starts: Tensor | None, longest: int) -> Rows:
+def _rows(u: Tensor, document_starts: Tensor | None, longest: int, table: Tensor | None, causal: bool) -> Rows:
     batch, channels, length = u.shape
     if document_starts is None:
         return whole_rows(batch, channels, length, u.device)
-    return document_rows(document_starts, channels, min(longest, length) if longest else length)
+    return document_rows(document_starts, channels, min(longest, length) if longest else length, table, causal)
 
 
 def shipped() -> Iterator[Configuration]:
@@ -106,7 +113,8 @@ def shipped() -> Iterator[Configuration]:
         n1, n2 = factors
         constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True}
         label = f"{n1} x {n2}"
-        yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, constants, max(4, n1 // 16))
+        one = constants | {"BLOCKS": False}
+        yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, one, max(4, n1 // 16))
         constants = constants | {"P": max(1, 64 // n1)}
         yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
     inverse = {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}
