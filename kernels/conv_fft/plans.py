@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from kernels.arguments import check_range
+from kernels.conv_fft.rows import document_table, table_kind, table_size
 from kernels.dispatch import implementation
 from kernels.documents import resolve_documents
 
@@ -26,28 +27,24 @@ class DocumentPlan:
     """Which documents a (batch, channels, length) tensor has, as `conv_fft` reads them; `plan_documents` makes it.
 
     starts: (batch, length) int32, for each sample where its document starts. table: the documents by length, None where no
-    kernel runs. in_blocks: whether the table is one for causal filters.
+    kernel runs. kind: of the table (`kernels.conv_fft.rows.table_kind`).
     """
 
     starts: Tensor
     table: Tensor | None
     channels: int
     longest: int
-    in_blocks: bool
+    kind: int
 
 
 @torch.library.custom_op("menagerie::conv_fft_documents", mutates_args=())
-def _table(starts: Tensor, channels: int, longest: int, in_blocks: bool) -> Tensor:
-    from kernels.conv_fft.rows import document_table
-
-    return document_table(starts, channels, longest, in_blocks)
+def _table(starts: Tensor, channels: int, longest: int, kind: int) -> Tensor:
+    return document_table(starts, channels, longest, kind)
 
 
 @_table.register_fake
-def _(starts: Tensor, channels: int, longest: int, in_blocks: bool) -> Tensor:
-    from kernels.conv_fft.rows import table_size
-
-    return starts.new_empty(table_size(starts.shape[0], starts.shape[1], longest, in_blocks), dtype=torch.int64)
+def _(starts: Tensor, channels: int, longest: int, kind: int) -> Tensor:
+    return starts.new_empty(table_size(starts.shape[0], starts.shape[1], longest, kind), dtype=torch.int64)
 
 
 def plan_documents(
@@ -71,11 +68,11 @@ def plan_documents(
     if starts is None:
         raise ValueError("conv_fft: plan_documents without documents; give cu_seqlens or document_starts")
     longest = min(longest_document or length, length)
-    table = None
+    table, kind = None, table_kind(u.dtype, causal)
     on_kernels = u.dtype in (torch.float16, torch.bfloat16) and u.numel() > 0
     if on_kernels and not implementation("conv_fft", u).__name__.endswith("reference"):
-        table = torch.ops.menagerie.conv_fft_documents(starts, channels, longest, causal)
-    return DocumentPlan(starts, table, channels, longest, causal)
+        table = torch.ops.menagerie.conv_fft_documents(starts, channels, longest, kind)
+    return DocumentPlan(starts, table, channels, longest, kind)
 
 
 # By the boundaries' identity: the tensor's version, and the plans made of it. A plan that is kept has no starts where they are

@@ -18,6 +18,11 @@ from kernels.conv_fft.transforms import FORWARD
 # Documents that are convolved block by block, causal filters only: those of more samples than the first number, up to the
 # second, in blocks of the third (see `kernels.conv_fft.triton_blocks`).
 BLOCKS: tuple[tuple[int, int, int], ...] = ()
+# Documents of up to so many samples are convolved by products with Toeplitz matrices, causal filters in bfloat16 only; 0: none.
+# A multiple of 64 (see `kernels.conv_fft.triton_short`).
+SHORT = 0
+# Short documents lie in the table by length in steps of this many samples, so that those of one tile are about as long.
+_STEP = 64
 
 # Tokens of a program that makes the table of documents.
 _TOKENS = 1024
@@ -31,7 +36,8 @@ class Rows:
     row begins and ends. count: (classes + 1,) int32, where each length class begins in the table. longest, most: by class, the
     longest frame and how many rows there can be. aligned: frames begin at multiples of 8 samples, so that they are read
     eight at a time. full: rows are whole, and exactly as long as `longest`. blocks: by class, the samples of a block where its
-    rows are convolved block by block, else 0. frame: no frame is longer.
+    rows are convolved block by block, else 0. frame: no frame is longer. short: whether the first class is that of `SHORT`; its
+    rows begin the table, and `count` begins with another number.
     """
 
     first: Tensor
@@ -44,6 +50,7 @@ class Rows:
     full: bool
     blocks: tuple[int, ...]
     frame: int
+    short: bool
 
 
 @functools.lru_cache(maxsize=64)
@@ -52,19 +59,29 @@ def whole_rows(batch: int, channels: int, length: int, device: torch.device) -> 
     first = torch.arange(batch, device=device, dtype=torch.int64) * (channels * length)
     lengths = torch.full((batch,), length, device=device, dtype=torch.int32)
     count = torch.tensor([0, batch], dtype=torch.int32).to(device)
-    return Rows(first, torch.zeros_like(lengths), lengths, count, (length,), (batch,), length % 8 == 0, True, (0,), length)
+    return Rows(first, torch.zeros_like(lengths), lengths, count, (length,), (batch,), length % 8 == 0, True, (0,), length, False)
 
 
-def length_classes(length: int, in_blocks: bool = False) -> tuple[int, ...]:
+def table_kind(dtype: torch.dtype, causal: bool) -> int:
+    """Which classes a table has: 0: those that any filter takes, 1: with `BLOCKS`, for causal ones, 2: with `SHORT` too."""
+    return int(causal) * (2 if dtype == torch.bfloat16 else 1)
+
+
+def length_classes(length: int, kind: int = 0) -> tuple[int, ...]:
     """The longest frame of each class, up to the first that holds `length`.
 
-    Powers of two, the smallest transform's points first, but where `BLOCKS` takes longer ones together.
+    Powers of two, the smallest transform's points first, but where `BLOCKS` and `SHORT` take more together.
     """
-    steps = {more: most for more, most, _ in BLOCKS} if in_blocks else {}
-    classes = [min(FORWARD)]
+    steps = {more: most for more, most, _ in BLOCKS} if kind else {}
+    classes = [SHORT if kind == 2 and SHORT else min(FORWARD)]
     while classes[-1] < length:
         classes.append(steps.get(classes[-1], 2 * classes[-1]))
     return tuple(classes)
+
+
+def _divided(classes: tuple[int, ...], kind: int) -> tuple[int, ...]:
+    """The classes as they are counted: with a class for each step of short documents."""
+    return (*range(_STEP, SHORT, _STEP), *classes) if kind == 2 and SHORT else classes
 
 
 @functools.lru_cache(maxsize=64)
@@ -72,7 +89,7 @@ def _bounds(classes: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(classes, dtype=torch.int32).to(device)
 
 
-def document_table(starts: Tensor, channels: int, longest: int, in_blocks: bool = False) -> Tensor:
+def document_table(starts: Tensor, channels: int, longest: int, kind: int = 0) -> Tensor:
     """The table of `document_rows` in one int64 tensor: first; then shift, length and count, two int32 in each.
 
     starts: (batch, length) int32, for each sample where its document starts in its row. No synchronisation with the host.
@@ -80,8 +97,8 @@ def document_table(starts: Tensor, channels: int, longest: int, in_blocks: bool 
     from kernels.conv_fft.triton_table import count_kernel, place_kernel  # this module is of use without Triton
 
     tokens, length = starts.numel(), starts.shape[1]
-    classes = length_classes(_longest_frame(length, longest), in_blocks)
-    table = torch.empty(table_size(*starts.shape, longest, in_blocks), dtype=torch.int64, device=starts.device)
+    classes = _divided(length_classes(_longest_frame(length, longest), kind), kind)
+    table = torch.empty(table_size(*starts.shape, longest, kind), dtype=torch.int64, device=starts.device)
     first, shift, lengths, count = _columns(table, tokens, len(classes))
     blocks = math.ceil(tokens / _TOKENS)
     parts = torch.empty((len(classes), blocks), dtype=torch.int32, device=starts.device)
@@ -90,16 +107,15 @@ def document_table(starts: Tensor, channels: int, longest: int, in_blocks: bool 
     starts = starts.contiguous()
     with torch.cuda.device_of(starts):
         count_kernel[(blocks,)](starts, bounds, parts, tokens, length, **constants)
-        place_kernel[(blocks,)](
-            starts, bounds, parts, first, shift, lengths, count, tokens, length, channels, **constants
-        )
+        place_kernel[(blocks,)](starts, bounds, parts, first, shift, lengths, count, tokens, length, channels, **constants)
     return table
 
 
-def table_size(batch: int, length: int, longest: int, in_blocks: bool) -> int:
+def table_size(batch: int, length: int, longest: int, kind: int) -> int:
     """Entries of `document_table`'s tensor."""
     tokens = batch * length
-    return 2 * (tokens + tokens % 2) + len(length_classes(_longest_frame(length, longest), in_blocks)) // 2 + 1
+    classes = _divided(length_classes(_longest_frame(length, longest), kind), kind)
+    return 2 * (tokens + tokens % 2) + len(classes) // 2 + 1
 
 
 def _longest_frame(length: int, longest: int) -> int:
@@ -113,21 +129,23 @@ def _columns(table: Tensor, tokens: int, classes: int) -> tuple[Tensor, Tensor, 
     return table[:tokens], words[:tokens], words[capacity : capacity + tokens], words[2 * capacity :][: classes + 1]
 
 
-def document_rows(
-    starts: Tensor, channels: int, longest: int, table: Tensor | None = None, in_blocks: bool = False
-) -> Rows:
+def document_rows(starts: Tensor, channels: int, longest: int, table: Tensor | None = None, kind: int = 0) -> Rows:
     """The documents of a (batch, channels, length) tensor, by length class.
 
     starts: (batch, length) int32, for each sample where its document starts in its row. longest: no document is longer. table:
-    what `document_table` made of the same arguments, if it did already.
+    what `document_table` made of the same arguments, if it did already. kind: see `table_kind`.
     """
     batch, length = starts.shape
     if table is None:
-        table = document_table(starts, channels, longest, in_blocks)
+        table = document_table(starts, channels, longest, kind)
     frame = _longest_frame(length, longest)
-    classes = length_classes(frame, in_blocks)
+    classes = length_classes(frame, kind)
+    divided = _divided(classes, kind)
+    *columns, count = _columns(table, batch * length, len(divided))
+    count = count[len(divided) - len(classes) :]
     shortest = (1, *(c - 6 for c in classes[:-1]))
     most = tuple(batch * (length // s) for s in shortest)
-    sizes = {most: size for _, most, size in BLOCKS} if in_blocks else {}
+    sizes = {most: size for _, most, size in BLOCKS} if kind else {}
     blocks = tuple(sizes.get(c, 0) for c in classes)
-    return Rows(*_columns(table, batch * length, len(classes)), classes, most, length % 8 == 0, False, blocks, frame)
+    short = kind == 2 and SHORT > 0
+    return Rows(*columns, count, classes, most, length % 8 == 0, False, blocks, frame, short)

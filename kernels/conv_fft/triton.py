@@ -17,7 +17,8 @@ from kernels.conv_fft.launch_blocks import Blocks
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
 from kernels.conv_fft.launch_long import SPILLS as OUTER_SPILLS
 from kernels.conv_fft.launch_long import Long, outer_options, two_factor_tile
-from kernels.conv_fft.rows import Rows, document_rows, whole_rows
+from kernels.conv_fft.launch_short import Short
+from kernels.conv_fft.rows import Rows, document_rows, table_kind, whole_rows
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
@@ -44,6 +45,9 @@ def forward(
         return y
     rows = _rows(u, document_starts, longest, table, reverse is None)
     for i, length in enumerate(rows.longest):
+        if i == 0 and rows.short:
+            Short(u, k, rows).forward(u, pre, post, y)
+            continue
         if rows.blocks[i]:
             Blocks(u, k, rows, i).forward(u, pre, post, y)
             continue
@@ -68,6 +72,9 @@ def backward(
         return du, dk, dreverse, dpre, dpost
     rows = _rows(u, document_starts, longest, table, reverse is None)
     for i, length in enumerate(rows.longest):
+        if i == 0 and rows.short:
+            Short(u, k, rows).backward(dy, u, pre, post, du, dpre, dpost, dk)
+            continue
         if rows.blocks[i]:
             Blocks(u, k, rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
             continue
@@ -89,7 +96,7 @@ def _rows(u: Tensor, document_starts: Tensor | None, longest: int, table: Tensor
     batch, channels, length = u.shape
     if document_starts is None:
         return whole_rows(batch, channels, length, u.device)
-    return document_rows(document_starts, channels, min(longest, length) if longest else length, table, causal)
+    return document_rows(document_starts, channels, min(longest, length) if longest else length, table, table_kind(u.dtype, causal))
 
 
 def shipped() -> Iterator[Configuration]:
