@@ -20,6 +20,8 @@ from kernels.triton_support import TRITON_TYPES
 
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
 PROGRAMS = 1024
+# How the ends of documents are masked, where rows begin at multiples of eight (see `load` and `save_framed`): 1 or 2.
+FRAMES = 1
 # Bytes of registers that a thread may spill, by (kernel, factors): into the first-level cache, which takes less time than
 # smaller tiles would. Backward kernels hold a filter's gradient (64 registers at 64 x 64) beside a transform of as many.
 SPILLS: dict[tuple[str, int, int], int] = {
@@ -102,7 +104,7 @@ class Fused:
         full = self.rows.full and self.length == self.p.points and self.rows.most[self.i] % self.p.rows_per_tile == 0
         return {
             "HAS_PRE": pre is not None, "HAS_POST": post is not None, "FULL": full, "ALIGN": 8 if self.rows.aligned else 1,
-            "TYPE": self.type, "FRAMED": self.rows.aligned,
+            "TYPE": self.type, "FRAMED": FRAMES * self.rows.aligned,
         }  # fmt: skip
 
 

@@ -19,12 +19,13 @@ import triton
 import triton.language as tl
 
 from kernels.conv_fft.triton_fused import (
-    load,
+    edges_of,
+    framed,
     pack,
     power_of_two,
     row_scale,
     samples_of,
-    save,
+    save_gated,
     spectrum_of,
     times,
     times_conjugate,
@@ -75,11 +76,11 @@ def block_spectra_kernel(
         first = tl.multiple_of(first + (i_c + first_channel) * row_length, ALIGN)
         for j in range(tl.program_id(0), count, tl.num_programs(0)):
             sample = inside + j * N
-            mask = (sample >= shift) & (sample < length)
-            group = sample // 8 * 8 < length
-            x = load(U, first + sample, mask, False, False, group, FRAMED)
+            mask = (sample // 8 * 8 < length) if FRAMED else (sample >= shift) & (sample < length)
+            x = tl.load(U + first + sample, mask=mask, other=0.0).to(tl.float32)
             if HAS_PRE:
-                x *= load(PRE, first + sample, mask, False, False, group, FRAMED)
+                x *= tl.load(PRE + first + sample, mask=mask, other=0.0).to(tl.float32)
+            x = framed(x, sample, shift, length, 2)
             scale, inverse = row_scale(x, 1, N1)
             xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
             at = i_c * slots + slot + j
@@ -153,17 +154,13 @@ def block_product_kernel(
                 zr += pr * factor
                 zi += pi * factor
             y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * scale
-            sample = inside + j * N
-            eighth = sample // 8 * 8
-            mask = (sample >= shift) & (sample < length)
-            group = eighth < length
-            whole = (eighth >= shift) & (eighth + 8 <= length)
-            offset = first + sample
+            start = rows[:, None] * N2 + j * N
+            shifts = tl.zeros((N1, 1), tl.int32) + shift
+            lengths = tl.zeros((N1, 1), tl.int32) + length
+            head, tail = edges_of(y, start, shifts, lengths, N1, N2)
             if HAS_B:
-                save(OUT_B, offset, mask, y * load(B, offset, mask, False, False, group, FRAMED), False, TYPE, whole, FRAMED)
-            if HAS_A:
-                y *= load(A, offset, mask, False, False, group, FRAMED)
-            save(OUT_A, offset, mask, y, False, TYPE, whole, FRAMED)
+                save_gated(OUT_B, B, first, start, shifts, lengths, y, head, tail, True, TYPE, N1, N2, FRAMED)
+            save_gated(OUT_A, A, first, start, shifts, lengths, y, head, tail, HAS_A, TYPE, N1, N2, FRAMED)
 
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "channels", "slots", "blocks"])

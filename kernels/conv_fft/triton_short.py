@@ -15,31 +15,35 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_fused import load, power_of_two, save
+from kernels.conv_fft.triton_fused import edges_of, framed, power_of_two, save_gated
 from kernels.conv_toeplitz.product import diagonals
 from kernels.triton_support import operand
 
 
 @triton.jit
 def _documents(FIRST, SHIFT, LENGTH, tile, end, h_offset, R: tl.constexpr, ALIGN: tl.constexpr):
-    """Where R documents' frames begin in a channel, and where they begin and end in their frames, each (R, 1)."""
+    """Where R documents' frames begin in a channel, and where they begin and end in their frames, each (R, 1).
+
+    And the shortest frame's length, and the longest's.
+    """
     r = tile * R + tl.arange(0, R)
     there = r < end
     first = tl.multiple_of(tl.load(FIRST + r, mask=there, other=0) + h_offset, ALIGN)[:, None]
     shift = tl.load(SHIFT + r, mask=there, other=0)[:, None]
     length = tl.load(LENGTH + r, mask=there, other=0)
-    return first, shift, length[:, None], tl.max(length, axis=0)
+    return first, shift, length[:, None], tl.min(length, axis=0), tl.max(length, axis=0)
 
 
 @triton.jit
-def _samples(X, GATE, first, shift, length, t, HAS_GATE: tl.constexpr, FRAMED: tl.constexpr):
-    """Gated samples t (1, columns) of documents in float32, zeros outside of them."""
-    inside = (t - shift).to(tl.uint32, bitcast=True) < (length - shift).to(tl.uint32, bitcast=True)
-    read = (t // 8 * 8 < length) & (t >= 0) if FRAMED else inside
+def _samples(X, GATE, first, shift, length, t, edge, HAS_GATE: tl.constexpr, FRAMED: tl.constexpr):
+    """Gated samples t (1, columns) of documents in float32, zeros outside of them which `edge` says there may be."""
+    read = (t // 8 * 8 < length) & (t >= 0) if FRAMED else (t >= shift) & (t < length)
     x = tl.load(X + first + t, mask=read, other=0.0).to(tl.float32)
     if HAS_GATE:
         x *= tl.load(GATE + first + t, mask=read, other=0.0).to(tl.float32)
-    return tl.where(inside, x, 0.0)
+    if edge:
+        x = framed(x, t, shift, length, 2)
+    return x
 
 
 @triton.jit
@@ -61,10 +65,10 @@ def short_kernel(
     o = tl.arange(0, BO)
     p_table = TABLE + i_h * (8 * WIDTH) + (7 - i % 8)[:, None] * WIDTH + OFF + o[None, :] - (i // 8 * 8)[:, None]
     for tile in range(tl.program_id(0), tl.cdiv(end, R), tl.num_programs(0)):
-        first, shift, length, longest = _documents(FIRST, SHIFT, LENGTH, tile, end, i_h * row_length, R, ALIGN)
+        first, shift, length, shortest, longest = _documents(FIRST, SHIFT, LENGTH, tile, end, i_h * row_length, R, ALIGN)
         largest = tl.zeros((R, BK), tl.float32)
         for at in range(0, longest, BK):
-            x = _samples(X, GATE, first, shift, length, at + i[None, :], HAS_GATE, FRAMED)
+            x = _samples(X, GATE, first, shift, length, at + i[None, :], (at < 8) | (at + BK > shortest), HAS_GATE, FRAMED)
             largest = tl.maximum(largest, tl.abs(x))
         scale, inverse = power_of_two(tl.max(largest, axis=1, keep_dims=True))
         scale *= k_scale
@@ -73,20 +77,14 @@ def short_kernel(
             lo = begin if TRANSPOSED else 0
             hi = longest if TRANSPOSED else tl.minimum(begin + BO, longest)
             for at in range(lo, hi, BK):
-                x = _samples(X, GATE, first, shift, length, at + i[None, :], HAS_GATE, FRAMED)
+                x = _samples(X, GATE, first, shift, length, at + i[None, :], (at < 8) | (at + BK > shortest), HAS_GATE, FRAMED)
                 y = tl.dot((x * inverse).to(tl.float16), tl.load(p_table + tl.multiple_of(begin - at, BK)), y)
             y *= scale
-            t = begin + o[None, :]
-            eighth = t // 8 * 8
-            mask = (t >= shift) & (t < length)
-            group = eighth < length
-            whole = (eighth >= shift) & (eighth + 8 <= length)
+            start = tl.zeros((R, 1), tl.int32) + begin
+            head, tail = edges_of(y, start, shift, length, R, BO)
             if HAS_B:
-                z = y * load(B, first + t, mask, False, False, group, FRAMED)
-                save(OUT_B, first + t, mask, z, False, TYPE, whole, FRAMED)
-            if HAS_A:
-                y *= load(A, first + t, mask, False, False, group, FRAMED)
-            save(OUT_A, first + t, mask, y, False, TYPE, whole, FRAMED)
+                save_gated(OUT_B, B, first, start, shift, length, y, head, tail, True, TYPE, R, BO, FRAMED)
+            save_gated(OUT_A, A, first, start, shift, length, y, head, tail, HAS_A, TYPE, R, BO, FRAMED)
 
 
 @triton.jit
@@ -107,14 +105,14 @@ def short_filter_gradient_kernel(
     for _ in tl.static_range(M):
         sums += (tl.zeros((C, C), tl.float32),)
     for tile in range(0, tl.cdiv(end, R)):
-        first, shift, length, longest = _documents(FIRST, SHIFT, LENGTH, tile, end, i_h * row_length, R, ALIGN)
+        first, shift, length, shortest, longest = _documents(FIRST, SHIFT, LENGTH, tile, end, i_h * row_length, R, ALIGN)
         for at in range(first_block * C, longest, C):
-            g = _samples(G, POST, first, shift, length, at + c[None, :], HAS_POST, FRAMED)
+            g = _samples(G, POST, first, shift, length, at + c[None, :], (at < 8) | (at + C > shortest), HAS_POST, FRAMED)
             g = operand(g, TYPE)
             added = ()
             for m in tl.static_range(M):
-                t = at - (first_block + m) * C + c[None, :]
-                x = _samples(X, PRE, first, shift, length, t, HAS_PRE, FRAMED)
+                past = at - (first_block + m) * C
+                x = _samples(X, PRE, first, shift, length, past + c[None, :], (past < 8) | (past + C > shortest), HAS_PRE, FRAMED)
                 added += (tl.dot(tl.trans(operand(x, TYPE)), g, sums[m]),)
             sums = added
     p_part = PARTS + (i_h * blocks + first_block) * (2 * C) + c
