@@ -55,7 +55,7 @@ def conv_fft(
     check_tensors("conv_fft", u=u, filter=filter, reverse_filter=reverse_filter, skip=skip, pregate=pregate, postgate=postgate)
     check_same_dtype("conv_fft", u=u, pregate=pregate, postgate=postgate)
     check_shape("conv_fft", "u", u, (None, None, None), "(batch, channels, length)")
-    batch, channels, length = u.shape
+    _, channels, length = u.shape
     check_range("conv_fft", "samples in a row", length, 1, LONGEST, "split longer rows into overlapping ones")
     check_shape("conv_fft", "filter", filter, (channels, None), "(channels, taps)")
     check_range("conv_fft", "filter taps", filter.shape[1], 1, 1 << 31, "give it at least one tap")
@@ -104,8 +104,8 @@ def _check_plan(plan: DocumentPlan, u: Tensor, causal: bool) -> None:
         )
     if plan.table is not None and plan.kind != table_kind(u.dtype, causal):
         raise ValueError(
-            f"conv_fft: documents were planned for other filters or another dtype than {'causal' if causal else 'two-sided'} and "
-            f"{str(u.dtype).removeprefix('torch.')}; call plan_documents with a tensor like u and causal={causal}"
+            f"conv_fft: documents were planned for other filters or another dtype than {'causal' if causal else 'two-sided'} "
+            f"and {str(u.dtype).removeprefix('torch.')}; call plan_documents with a tensor like u and causal={causal}"
         )
 
 
@@ -121,7 +121,9 @@ def _forward(
     longest: int,
     table: Tensor | None = None,
 ) -> Tensor:
-    return implementation("conv_fft", u).forward(u, filter, reverse_filter, pre, post, document_starts, fraction, longest, table)
+    return implementation("conv_fft", u).forward(
+        u, filter, reverse_filter, pre, post, document_starts, fraction, longest, table
+    )
 
 
 @_forward.register_fake

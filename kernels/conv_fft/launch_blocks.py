@@ -25,7 +25,11 @@ FACTORS = {1024: (64, 16), 2048: (64, 32), 4096: (64, 64)}
 # Points that a program of the filter's gradient sums.
 TILE = 1024
 # Registers a thread may have, by (kernel, factors).
-REGISTERS: dict[tuple[str, int, int], int] = {}
+REGISTERS: dict[tuple[str, int, int], int] = {
+    ("block spectra", 64, 32): 128,
+    ("block product", 64, 32): 128,
+    ("block product", 64, 64): 168,
+}
 
 
 def block_plan(block: int) -> Plan:

@@ -12,6 +12,7 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.conv_fft import rows
 from kernels.conv_fft.rows import Rows
 from kernels.conv_fft.transforms import Plan, exact_constants, kept_columns, twiddles, weighted_matrix
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
@@ -20,8 +21,6 @@ from kernels.triton_support import TRITON_TYPES
 
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
 PROGRAMS = 1024
-# How the ends of documents are masked, where rows begin at multiples of eight (see `load` and `save_framed`): 1 or 2.
-FRAMES = 1
 # Bytes of registers that a thread may spill, by (kernel, factors): into the first-level cache, which takes less time than
 # smaller tiles would. Backward kernels hold a filter's gradient (64 registers at 64 x 64) beside a transform of as many.
 SPILLS: dict[tuple[str, int, int], int] = {
@@ -70,13 +69,13 @@ def constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
 class Fused:
     """One length class of rows, each in one program."""
 
-    def __init__(self, u: Tensor, k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int) -> None:
+    def __init__(self, u: Tensor, k: Tensor, reverse: Tensor | None, p: Plan, table: Rows, i: int) -> None:
         self.channels, self.length = u.shape[1:]
-        self.p, self.rows, self.i = p, rows, i
-        self.split = split(rows.most[i], p.rows_per_tile, self.channels)
+        self.p, self.rows, self.i = p, table, i
+        self.split = split(table.most[i], p.rows_per_tile, self.channels)
         self.constants = constants(p, u.device)
         self.type = TRITON_TYPES[u.dtype]
-        self.spectrum, self.scale = filter_spectrum(k, reverse, p, rows, i)
+        self.spectrum, self.scale = filter_spectrum(k, reverse, p, table, i)
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
         fused_fwd_kernel[(self.split, self.channels)](
@@ -104,13 +103,11 @@ class Fused:
         full = self.rows.full and self.length == self.p.points and self.rows.most[self.i] % self.p.rows_per_tile == 0
         return {
             "HAS_PRE": pre is not None, "HAS_POST": post is not None, "FULL": full, "ALIGN": 8 if self.rows.aligned else 1,
-            "TYPE": self.type, "FRAMED": FRAMES * self.rows.aligned,
+            "TYPE": self.type, "FRAMED": rows.SCHEME.frames * self.rows.aligned,
         }  # fmt: skip
 
 
-def filter_spectrum(
-    k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int, blocks: int = 0
-) -> tuple[Tensor, Tensor]:
+def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int, blocks: int = 0) -> tuple[Tensor, Tensor]:
     """(channels, N1, keep) packed, and (channels,) the power of two that it is over.
 
     With blocks: (channels, blocks, N1, keep) and (channels, blocks), those of `kernels.conv_fft.triton_blocks`.
@@ -127,9 +124,7 @@ def filter_spectrum(
     return spectrum, scale
 
 
-def filter_gradient(
-    sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None, blocks: int = 1
-) -> None:
+def filter_gradient(sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None, blocks: int = 1) -> None:
     """Add a spectrum's gradient (parts, channels, P, N1, keep, 2), or that of blocks of taps in place of P, to the taps'."""
     n1, n2 = p.factors
     filter_gradient_kernel[(len(dk), blocks)](

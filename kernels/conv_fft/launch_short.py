@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ import triton
 from torch import Tensor
 
 from kernels.conv_fft.rows import Rows
-from kernels.conv_fft.triton_short import short_filter_gradient_kernel, short_kernel
+from kernels.conv_fft.triton_short import shifts_kernel, short_filter_gradient_kernel, short_kernel
 from kernels.triton_support import TRITON_TYPES
 
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
@@ -21,7 +20,7 @@ PROGRAMS = 3072
 # Documents of a tile, samples of a product's depth and of its outputs.
 TILE = {"R": 64, "BK": 64, "BO": 128, "num_warps": 4, "num_stages": 2}
 # Documents, samples of a chunk, and blocks of lags of a program, for the filter's gradient.
-GRADIENT_TILE = {"R": 64, "C": 64, "M": 2, "num_warps": 4, "num_stages": 2}
+GRADIENT_TILE = {"R": 64, "C": 64, "M": 4, "num_warps": 8, "num_stages": 1, "maxnreg": 128}
 
 
 class Short:
@@ -30,10 +29,7 @@ class Short:
     def __init__(self, u: Tensor, k: Tensor, rows: Rows) -> None:
         self.channels, self.length = u.shape[1:]
         self.rows, self.longest = rows, rows.longest[0]
-        taps = k[:, : self.longest]
-        _, exponent = torch.frexp(taps.abs().amax(1))
-        self.scale = torch.ldexp(torch.ones_like(taps[:, 0]), exponent)
-        self.taps = (taps / self.scale[:, None]).to(torch.float16)
+        self.k = k
         self.flags = {
             "ALIGN": 8 if rows.aligned else 1, "FRAMED": rows.aligned, "TYPE": TRITON_TYPES[u.dtype],
         }  # fmt: skip
@@ -68,10 +64,10 @@ class Short:
     ) -> None:  # fmt: skip
         """The convolution times the first of `a` into its second, and the same for `b`."""
         off = _offset(self.longest, transposed)
-        table = shifts(self.taps, self.longest, transposed)
+        table, scale = shifts(self.k, self.longest, transposed)
         splits = max(1, min(triton.cdiv(self.rows.most[0], TILE["R"]), triton.cdiv(PROGRAMS, self.channels)))
         short_kernel[(splits, self.channels)](
-            x, gate, *a, *b, table, self.scale, *self._table(), self.length, table.shape[2], OFF=off, TRANSPOSED=transposed,
+            x, gate, *a, *b, table, scale, *self._table(), self.length, table.shape[2], OFF=off, TRANSPOSED=transposed,
             HAS_GATE=gate is not None, HAS_A=a[0] is not None, HAS_B=b[0] is not None, **self.flags, **TILE,
         )  # fmt: skip
 
@@ -85,19 +81,19 @@ def _offset(longest: int, transposed: bool) -> int:
     return deep + TILE["BK"]
 
 
-@functools.cache
-def _width(longest: int, transposed: bool) -> int:
-    outputs = triton.cdiv(longest, TILE["BO"]) * TILE["BO"]
-    return _offset(longest, transposed) + (TILE["BO"] if transposed else outputs + TILE["BO"])
+def shifts(k: Tensor, longest: int, transposed: bool) -> tuple[Tensor, Tensor]:
+    """The table of eight shifts (channels, 8, width) of a filter (channels, taps), and (channels,) what it is over.
 
-
-def shifts(taps: Tensor, longest: int, transposed: bool) -> Tensor:
-    """The table of eight shifts (channels, 8, width) of taps (channels, up to `longest`), of their mirror image if transposed."""
-    lag_zero = _offset(longest, transposed) + 7
-    line = taps.new_zeros((len(taps), _width(longest, transposed) + 7))
-    count = taps.shape[1]
-    if transposed:
-        line[:, lag_zero + 1 - count : lag_zero + 1] = taps.flip(1)
-    else:
-        line[:, lag_zero : lag_zero + count] = taps
-    return line.unfold(1, line.shape[1] - 7, 1).contiguous()
+    Of its first `longest` taps, or of their mirror image if transposed.
+    """
+    off = _offset(longest, transposed)
+    outputs = 0 if transposed else triton.cdiv(longest, TILE["BO"]) * TILE["BO"]
+    width = off + outputs + TILE["BO"]
+    channels, taps = k.shape
+    table = k.new_empty((channels, 8, width), dtype=torch.float16)
+    scale = k.new_empty(channels)
+    shifts_kernel[(channels, 8)](
+        k, table, scale, min(taps, longest), taps, width, OFF=off, TRANSPOSED=transposed,
+        LONGEST=triton.next_power_of_2(longest), BLOCK=1024, num_warps=4,
+    )  # fmt: skip
+    return table, scale

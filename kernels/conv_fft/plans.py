@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from kernels.arguments import check_range
+from kernels.conv_fft import rows
 from kernels.conv_fft.rows import document_table, table_kind, table_size
 from kernels.dispatch import implementation
 from kernels.documents import resolve_documents
@@ -100,7 +101,8 @@ def found_plan(
         plans = {}
         _known[boundaries] = (boundaries._version, plans)
     stream = torch.cuda.current_stream(u.device).cuda_stream if u.is_cuda else 0
-    key = (u.shape, u.dtype, u.device, longest, causal, cu_seqlens is None, torch.is_inference_mode_enabled(), stream)
+    place = (u.shape, u.dtype, u.device, stream, torch.is_inference_mode_enabled())
+    key = (*place, longest, causal, cu_seqlens is None, rows.SCHEME)
     if key not in plans:
         plan = made()
         plans[key] = dataclasses.replace(plan, starts=None) if plan.starts is boundaries else plan
@@ -110,9 +112,9 @@ def found_plan(
 
 def _may_be_kept(boundaries: Tensor) -> bool:
     return (
-        type(boundaries) is Tensor
+        not torch.compiler.is_compiling()
+        and type(boundaries) is Tensor
         and not boundaries.is_inference()
-        and not torch.compiler.is_compiling()
         and torch.utils._python_dispatch._get_current_dispatch_mode() is None
         and not (boundaries.is_cuda and torch.cuda.is_current_stream_capturing())
     )

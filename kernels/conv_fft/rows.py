@@ -15,15 +15,29 @@ from torch import Tensor
 
 from kernels.conv_fft.transforms import FORWARD
 
-# Documents that are convolved block by block, causal filters only: those of more samples than the first number, up to the
-# second, in blocks of the third (see `kernels.conv_fft.triton_blocks`).
-BLOCKS: tuple[tuple[int, int, int], ...] = ()
-# Documents of up to so many samples are convolved by products with Toeplitz matrices, causal filters in bfloat16 only; 0: none.
-# A multiple of 64 (see `kernels.conv_fft.triton_short`).
-SHORT = 0
+
+@dataclass(frozen=True)
+class Scheme:
+    """How documents of which lengths are convolved; all others are rows of a power of two.
+
+    short: those of up to so many samples by products with Toeplitz matrices, causal filters in bfloat16 only, a multiple of 64
+    (see `kernels.conv_fft.triton_short`); 0: none. blocks: those of more samples than the first number, up to the second, in
+    blocks of the third, causal filters only (see `kernels.conv_fft.triton_blocks`). frames: how the ends of other documents are
+    masked (see `load` and `save_framed` in `kernels.conv_fft.triton_fused`), 1 or 2.
+    """
+
+    short: int = 0
+    blocks: tuple[tuple[int, int, int], ...] = ()
+    frames: int = 1
+
+
+POWERS_OF_TWO = Scheme()
+BY_LENGTH = Scheme(1024, ((4096, 8192, 2048), (8192, 65536, 4096)), 2)
+# The one that is used.
+SCHEME = POWERS_OF_TWO
+
 # Short documents lie in the table by length in steps of this many samples, so that those of one tile are about as long.
 _STEP = 64
-
 # Tokens of a program that makes the table of documents.
 _TOKENS = 1024
 
@@ -36,8 +50,8 @@ class Rows:
     row begins and ends. count: (classes + 1,) int32, where each length class begins in the table. longest, most: by class, the
     longest frame and how many rows there can be. aligned: frames begin at multiples of 8 samples, so that they are read
     eight at a time. full: rows are whole, and exactly as long as `longest`. blocks: by class, the samples of a block where its
-    rows are convolved block by block, else 0. frame: no frame is longer. short: whether the first class is that of `SHORT`; its
-    rows begin the table, and `count` begins with another number.
+    rows are convolved block by block, else 0. frame: no frame is longer. short: whether the first class is that of short
+    documents; its rows begin the table, and `count` begins with another number.
     """
 
     first: Tensor
@@ -59,21 +73,23 @@ def whole_rows(batch: int, channels: int, length: int, device: torch.device) -> 
     first = torch.arange(batch, device=device, dtype=torch.int64) * (channels * length)
     lengths = torch.full((batch,), length, device=device, dtype=torch.int32)
     count = torch.tensor([0, batch], dtype=torch.int32).to(device)
-    return Rows(first, torch.zeros_like(lengths), lengths, count, (length,), (batch,), length % 8 == 0, True, (0,), length, False)
+    return Rows(
+        first, torch.zeros_like(lengths), lengths, count, (length,), (batch,), length % 8 == 0, True, (0,), length, False
+    )
 
 
 def table_kind(dtype: torch.dtype, causal: bool) -> int:
-    """Which classes a table has: 0: those that any filter takes, 1: with `BLOCKS`, for causal ones, 2: with `SHORT` too."""
+    """Which classes a table has: 0: those that any filter takes, 1: with blocks, for causal ones, 2: with short ones too."""
     return int(causal) * (2 if dtype == torch.bfloat16 else 1)
 
 
 def length_classes(length: int, kind: int = 0) -> tuple[int, ...]:
     """The longest frame of each class, up to the first that holds `length`.
 
-    Powers of two, the smallest transform's points first, but where `BLOCKS` and `SHORT` take more together.
+    Powers of two, the smallest transform's points first, but where the scheme takes more together.
     """
-    steps = {more: most for more, most, _ in BLOCKS} if kind else {}
-    classes = [SHORT if kind == 2 and SHORT else min(FORWARD)]
+    steps = {more: most for more, most, _ in SCHEME.blocks} if kind else {}
+    classes = [SCHEME.short if kind == 2 and SCHEME.short else min(FORWARD)]
     while classes[-1] < length:
         classes.append(steps.get(classes[-1], 2 * classes[-1]))
     return tuple(classes)
@@ -81,7 +97,7 @@ def length_classes(length: int, kind: int = 0) -> tuple[int, ...]:
 
 def _divided(classes: tuple[int, ...], kind: int) -> tuple[int, ...]:
     """The classes as they are counted: with a class for each step of short documents."""
-    return (*range(_STEP, SHORT, _STEP), *classes) if kind == 2 and SHORT else classes
+    return (*range(_STEP, SCHEME.short, _STEP), *classes) if kind == 2 else classes
 
 
 @functools.lru_cache(maxsize=64)
@@ -145,7 +161,7 @@ def document_rows(starts: Tensor, channels: int, longest: int, table: Tensor | N
     count = count[len(divided) - len(classes) :]
     shortest = (1, *(c - 6 for c in classes[:-1]))
     most = tuple(batch * (length // s) for s in shortest)
-    sizes = {most: size for _, most, size in BLOCKS} if kind else {}
+    sizes = {most: size for _, most, size in SCHEME.blocks} if kind else {}
     blocks = tuple(sizes.get(c, 0) for c in classes)
-    short = kind == 2 and SHORT > 0
+    short = kind == 2 and SCHEME.short > 0
     return Rows(*columns, count, classes, most, length % 8 == 0, False, blocks, frame, short)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from kernels.configurations import Configuration
-from kernels.conv_fft import reference
+from kernels.conv_fft import reference, rows
+from kernels.conv_fft.document_kernels import document_configurations
 from kernels.conv_fft.launch_blocks import Blocks
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
 from kernels.conv_fft.launch_long import SPILLS as OUTER_SPILLS
@@ -43,16 +44,16 @@ def forward(
     y = _like(u, document_starts, longest)
     if u.numel() == 0:
         return y
-    rows = _rows(u, document_starts, longest, table, reverse is None)
-    for i, length in enumerate(rows.longest):
-        if i == 0 and rows.short:
-            Short(u, k, rows).forward(u, pre, post, y)
+    table_rows = _rows(u, document_starts, longest, table, reverse is None)
+    for i, length in enumerate(table_rows.longest):
+        if i == 0 and table_rows.short:
+            Short(u, k, table_rows).forward(u, pre, post, y)
             continue
-        if rows.blocks[i]:
-            Blocks(u, k, rows, i).forward(u, pre, post, y)
+        if table_rows.blocks[i]:
+            Blocks(u, k, table_rows, i).forward(u, pre, post, y)
             continue
         p = plan(length, fraction, pre is not None or post is not None)
-        (Fused if p.outer == 1 else Long)(u, k, reverse, p, rows, i).forward(u, pre, post, y)
+        (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).forward(u, pre, post, y)
     return y
 
 
@@ -70,16 +71,18 @@ def backward(
     dreverse = None if reverse is None else torch.zeros_like(reverse)
     if u.numel() == 0:
         return du, dk, dreverse, dpre, dpost
-    rows = _rows(u, document_starts, longest, table, reverse is None)
-    for i, length in enumerate(rows.longest):
-        if i == 0 and rows.short:
-            Short(u, k, rows).backward(dy, u, pre, post, du, dpre, dpost, dk)
+    table_rows = _rows(u, document_starts, longest, table, reverse is None)
+    for i, length in enumerate(table_rows.longest):
+        if i == 0 and table_rows.short:
+            Short(u, k, table_rows).backward(dy, u, pre, post, du, dpre, dpost, dk)
             continue
-        if rows.blocks[i]:
-            Blocks(u, k, rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
+        if table_rows.blocks[i]:
+            Blocks(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
             continue
         p = plan(length, fraction, pre is not None or post is not None, backward=True)
-        (Fused if p.outer == 1 else Long)(u, k, reverse, p, rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk, dreverse)
+        (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).backward(
+            dy, u, pre, post, du, dpre, dpost, dk, dreverse
+        )
     return du, dk, dreverse, dpre, dpost
 
 
@@ -96,7 +99,9 @@ def _rows(u: Tensor, document_starts: Tensor | None, longest: int, table: Tensor
     batch, channels, length = u.shape
     if document_starts is None:
         return whole_rows(batch, channels, length, u.device)
-    return document_rows(document_starts, channels, min(longest, length) if longest else length, table, table_kind(u.dtype, causal))
+    return document_rows(
+        document_starts, channels, min(longest, length) if longest else length, table, table_kind(u.dtype, causal)
+    )
 
 
 def shipped() -> Iterator[Configuration]:
@@ -152,6 +157,13 @@ def shipped() -> Iterator[Configuration]:
             p = _plan(inner, 16, False)
             allowed = SPILLS.get((name, *p.factors), 0)
             yield _configuration(f"{name} {inner}", kernel, pointers, more | {"BN": 256}, options(name, p), allowed, True)
+
+    yield from document_configurations(rows.SCHEME)
+
+
+def candidates() -> Iterator[Configuration]:
+    """What would be launched for documents by their lengths' kernels."""
+    yield from document_configurations(rows.BY_LENGTH)
 
 
 def _plan(inner: int, outer: int, backward: bool) -> Plan:

@@ -52,7 +52,7 @@ def block_spectra_kernel(
     first_channel, channels, slots, blocks,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
-    """Grid (blocks, channels of the group, splits): Z (channels of the group, slots, N1, C2) packed, Z_SCALE (channels, slots)."""
+    """Grid (blocks, channels of the group, splits): Z (channels, slots, N1, C2) packed, Z_SCALE (channels, slots)."""
     i_c = tl.program_id(1).to(tl.int64)
     N: tl.constexpr = N1 * N2
     begin = tl.load(COUNT + WHICH)
@@ -70,9 +70,7 @@ def block_spectra_kernel(
     inside = rows[:, None] * N2 + n2[None, :]
     p_twiddle = T + inside
     for r in range(begin + tl.program_id(2), end, tl.num_programs(2)):
-        first, shift, length, count, slot = _document(
-            FIRST, SHIFT, LENGTH, r, r - begin, row_length, channels, N, blocks
-        )
+        first, shift, length, count, slot = _document(FIRST, SHIFT, LENGTH, r, r - begin, row_length, channels, N, blocks)
         first = tl.multiple_of(first + (i_c + first_channel) * row_length, ALIGN)
         for j in range(tl.program_id(0), count, tl.num_programs(0)):
             sample = inside + j * N
@@ -132,9 +130,7 @@ def block_product_kernel(
     point = rows[:, None] * C2 + c2[None, :]
     p_k_scale = K_SCALE + i_h * blocks
     for r in range(begin + tl.program_id(2), end, tl.num_programs(2)):
-        first, shift, length, count, slot = _document(
-            FIRST, SHIFT, LENGTH, r, r - begin, row_length, channels, N, blocks
-        )
+        first, shift, length, count, slot = _document(FIRST, SHIFT, LENGTH, r, r - begin, row_length, channels, N, blocks)
         first = tl.multiple_of(first + i_h * row_length, ALIGN)
         at = i_c * slots + slot
         for j in range(tl.program_id(0), count, tl.num_programs(0)):

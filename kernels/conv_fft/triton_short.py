@@ -1,4 +1,4 @@
-"""Short documents by products with Toeplitz matrices: y[d, t] = sum_s x[d, s] k[t - s], documents d of about one length as rows.
+"""Short documents by products with Toeplitz matrices: y[d, t] = sum_s x[d, s] k[t - s], documents d as rows.
 
 Up to some hundred samples that is as many operations as a transform's, in one sum instead of a chain, and a document is padded
 to a multiple of a chunk. A tile of the matrix comes from a table of eight shifts of the filter, so that whole vectors are
@@ -18,6 +18,27 @@ import triton.language as tl
 from kernels.conv_fft.triton_fused import edges_of, framed, power_of_two, save_gated
 from kernels.conv_toeplitz.product import diagonals
 from kernels.triton_support import operand
+
+
+@triton.jit
+def shifts_kernel(
+    TAPS, TABLE, K_SCALE, taps, row_taps, WIDTH, OFF: tl.constexpr, TRANSPOSED: tl.constexpr, LONGEST: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Grid (channels, 8): a row of TABLE (channels, 8, WIDTH) from TAPS (channels, row_taps), of which `taps` are read."""
+    i_h = tl.program_id(0).to(tl.int64)
+    i_r = tl.program_id(1)
+    all_taps = tl.arange(0, LONGEST)
+    k = tl.load(TAPS + i_h * row_taps + all_taps, mask=all_taps < taps, other=0.0)
+    scale, inverse = power_of_two(tl.max(tl.abs(k), axis=0))
+    tl.store(K_SCALE + i_h, scale)
+    for at in range(0, WIDTH, BLOCK):
+        x = at + tl.arange(0, BLOCK)
+        lag = x - OFF - 7 + i_r
+        if TRANSPOSED:
+            lag = -lag
+        k = tl.load(TAPS + i_h * row_taps + lag, mask=(lag >= 0) & (lag < taps), other=0.0)
+        tl.store(TABLE + (i_h * 8 + i_r) * WIDTH + x, (k * inverse).to(tl.float16), mask=x < WIDTH)
 
 
 @triton.jit
@@ -112,7 +133,9 @@ def short_filter_gradient_kernel(
             added = ()
             for m in tl.static_range(M):
                 past = at - (first_block + m) * C
-                x = _samples(X, PRE, first, shift, length, past + c[None, :], (past < 8) | (past + C > shortest), HAS_PRE, FRAMED)
+                x = _samples(
+                    X, PRE, first, shift, length, past + c[None, :], (past < 8) | (past + C > shortest), HAS_PRE, FRAMED
+                )
                 added += (tl.dot(tl.trans(operand(x, TYPE)), g, sums[m]),)
             sums = added
     p_part = PARTS + (i_h * blocks + first_block) * (2 * C) + c
