@@ -20,7 +20,7 @@ from kernels.conv_fft.triton_blocks import block_filter_gradient_kernel, block_p
 from kernels.conv_fft.triton_filter import filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
 from kernels.conv_fft.triton_short import shifts_kernel, short_filter_gradient_kernel, short_kernel
-from kernels.conv_fft.triton_table import count_kernel, place_kernel
+from kernels.conv_fft.triton_table import count_kernel, place_kernel, zero_tails_kernel
 from kernels.triton_support import TRITON_TYPES
 
 # Bytes of registers that a thread may spill, by (kernel, factors or tile).
@@ -43,9 +43,11 @@ _POINTERS = (
     | dict.fromkeys(("K_SCALE", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "TAPS", "COS", "SIN"), "*fp32")
     | {"FIRST": "*i64", "REVERSE": "*fp32"}
 )
-_SIGNATURE = _POINTERS | dict.fromkeys(
-    ("WHICH", "row_length", "first_channel", "channels", "slots", "blocks", "taps", "reverse_taps", "row_taps", "WIDTH"), "i32"
+_NUMBERS = (
+    *("WHICH", "row_length", "first_channel", "channels", "slots", "blocks", "limit"),
+    *("taps", "reverse_taps", "row_taps", "WIDTH"),
 )
+_SIGNATURE = _POINTERS | dict.fromkeys(_NUMBERS, "i32")
 _COMMON = {"FULL": False, "FRAMED": 2, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
 _GATED = {"HAS_PRE": True, "HAS_POST": True, "HAS_GATE": True, "HAS_A": True}
 _ONE = {"HAS_B": False, "B": None, "OUT_B": None}
@@ -58,6 +60,8 @@ def document_configurations(scheme: Scheme) -> Iterator[Configuration]:
     constants = {"BLOCK": 1024, "CLASSES": classes, "ALIGNED": True}
     yield Configuration("count documents", count_kernel, table, constants)
     yield Configuration("place documents", place_kernel, table, constants)
+    constants = {"ROWS": 1024, "BLOCK": 1024}
+    yield Configuration("zero tails", zero_tails_kernel, table | {"OUT": "*bf16"}, constants)
     if scheme.frames == 2:
         yield from _fused()
     for _, _, block in scheme.blocks:

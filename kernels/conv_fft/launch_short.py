@@ -51,7 +51,7 @@ class Short:
         blocks += -blocks % tile["M"]
         parts = dk.new_empty((self.channels, blocks, 2 * chunk))
         short_filter_gradient_kernel[(blocks // tile["M"], self.channels)](
-            u, pre, dy, post, parts, *self._table(), self.length, blocks,
+            u, pre, dy, post, parts, *self._table(), blocks,
             HAS_PRE=pre is not None, HAS_POST=post is not None, **self.flags, **tile,
         )  # fmt: skip
         taps = min(dk.shape[1], self.longest)
@@ -67,12 +67,13 @@ class Short:
         table, scale = shifts(self.k, self.longest, transposed)
         splits = max(1, min(triton.cdiv(self.rows.most[0], TILE["R"]), triton.cdiv(PROGRAMS, self.channels)))
         short_kernel[(splits, self.channels)](
-            x, gate, *a, *b, table, scale, *self._table(), self.length, table.shape[2], OFF=off, TRANSPOSED=transposed,
+            x, gate, *a, *b, table, scale, *self._table(), table.shape[2], OFF=off, TRANSPOSED=transposed,
             HAS_GATE=gate is not None, HAS_A=a[0] is not None, HAS_B=b[0] is not None, **self.flags, **TILE,
         )  # fmt: skip
 
     def _table(self) -> tuple[Any, ...]:
-        return self.rows.first, self.rows.shift, self.rows.length, self.rows.count
+        rows = self.rows
+        return rows.first, rows.shift, rows.length, rows.count, self.length, self.longest
 
 
 def _offset(longest: int, transposed: bool) -> int:

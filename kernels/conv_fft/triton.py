@@ -31,6 +31,7 @@ from kernels.conv_fft.triton_long import (
     outer_inv_kernel,
 )
 from kernels.conv_fft.triton_outer import outer_two_fwd_kernel, outer_two_inv_kernel
+from kernels.conv_fft.triton_table import zero_tails_kernel
 from kernels.triton_support import TRITON_TYPES
 
 
@@ -41,7 +42,7 @@ def forward(
     if u.dtype == torch.float32:  # the library's FFT is the fastest there is in float32
         return reference.forward(u, k, reverse, pre, post, document_starts, fraction, longest)
     u, k, reverse, pre, post = (_contiguous(t) for t in (u, k, reverse, pre, post))
-    y = _like(u, document_starts, longest)
+    y = torch.empty_like(u)
     if u.numel() == 0:
         return y
     table_rows = _rows(u, document_starts, longest, table, reverse is None)
@@ -54,6 +55,8 @@ def forward(
             continue
         p = plan(length, fraction, pre is not None or post is not None)
         (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).forward(u, pre, post, y)
+    if document_starts is not None and longest:
+        _zero_tails(table_rows, y)
     return y
 
 
@@ -64,9 +67,9 @@ def backward(
     if u.dtype == torch.float32:
         return reference.backward(dy, u, k, reverse, pre, post, document_starts, fraction, longest)
     dy, u, k, reverse, pre, post = (_contiguous(t) for t in (dy, u, k, reverse, pre, post))
-    du = _like(u, document_starts, longest)
-    dpre = None if pre is None else _like(u, document_starts, longest)
-    dpost = None if post is None else _like(u, document_starts, longest)
+    du = torch.empty_like(u)
+    dpre = None if pre is None else torch.empty_like(u)
+    dpost = None if post is None else torch.empty_like(u)
     dk = torch.zeros_like(k)
     dreverse = None if reverse is None else torch.zeros_like(reverse)
     if u.numel() == 0:
@@ -83,12 +86,23 @@ def backward(
         (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).backward(
             dy, u, pre, post, du, dpre, dpost, dk, dreverse
         )
+    if document_starts is not None and longest:
+        _zero_tails(table_rows, du, dpre, dpost)
     return du, dk, dreverse, dpre, dpost
 
 
-def _like(u: Tensor, document_starts: Tensor | None, longest: int) -> Tensor:
-    """Memory for a result: zeros where a document may be longer than the caller said, and the kernels leave it out."""
-    return torch.empty_like(u) if document_starts is None or not longest else torch.zeros_like(u)
+def _zero_tails(table_rows: Rows, *results: Tensor | None) -> None:
+    """Zeros where a document is longer than the caller said, and the kernels leave it out."""
+    last = len(table_rows.longest) - 1
+    limit = table_rows.longest[last]
+    if table_rows.blocks[last]:
+        limit = min(limit, table_rows.frame)
+    for result in results:
+        if result is not None:
+            zero_tails_kernel[(result.shape[1],)](
+                result, table_rows.first, table_rows.length, table_rows.count, last, result.shape[2], limit,
+                ROWS=1024, BLOCK=1024,
+            )  # fmt: skip
 
 
 def _contiguous(tensor: Any) -> Any:

@@ -42,16 +42,16 @@ def shifts_kernel(
 
 
 @triton.jit
-def _documents(FIRST, SHIFT, LENGTH, tile, end, h_offset, R: tl.constexpr, ALIGN: tl.constexpr):
+def _documents(FIRST, SHIFT, LENGTH, tile, end, h_offset, limit, R: tl.constexpr, ALIGN: tl.constexpr):
     """Where R documents' frames begin in a channel, and where they begin and end in their frames, each (R, 1).
 
-    And the shortest frame's length, and the longest's.
+    And the shortest frame's length, and the longest's. limit: of what is beyond it in a frame nothing is read or written.
     """
     r = tile * R + tl.arange(0, R)
     there = r < end
     first = tl.multiple_of(tl.load(FIRST + r, mask=there, other=0) + h_offset, ALIGN)[:, None]
     shift = tl.load(SHIFT + r, mask=there, other=0)[:, None]
-    length = tl.load(LENGTH + r, mask=there, other=0)
+    length = tl.minimum(tl.load(LENGTH + r, mask=there, other=0), limit)
     return first, shift, length[:, None], tl.min(length, axis=0), tl.max(length, axis=0)
 
 
@@ -69,7 +69,7 @@ def _samples(X, GATE, first, shift, length, t, edge, HAS_GATE: tl.constexpr, FRA
 
 @triton.jit
 def short_kernel(
-    X, GATE, A, OUT_A, B, OUT_B, TABLE, K_SCALE, FIRST, SHIFT, LENGTH, COUNT, row_length, WIDTH,
+    X, GATE, A, OUT_A, B, OUT_B, TABLE, K_SCALE, FIRST, SHIFT, LENGTH, COUNT, row_length, limit, WIDTH,
     R: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr, OFF: tl.constexpr, TRANSPOSED: tl.constexpr,
     HAS_GATE: tl.constexpr, HAS_A: tl.constexpr, HAS_B: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
     FRAMED: tl.constexpr,
@@ -86,7 +86,7 @@ def short_kernel(
     o = tl.arange(0, BO)
     p_table = TABLE + i_h * (8 * WIDTH) + (7 - i % 8)[:, None] * WIDTH + OFF + o[None, :] - (i // 8 * 8)[:, None]
     for tile in range(tl.program_id(0), tl.cdiv(end, R), tl.num_programs(0)):
-        first, shift, length, shortest, longest = _documents(FIRST, SHIFT, LENGTH, tile, end, i_h * row_length, R, ALIGN)
+        first, shift, length, shortest, longest = _documents(FIRST, SHIFT, LENGTH, tile, end, i_h * row_length, limit, R, ALIGN)
         largest = tl.zeros((R, BK), tl.float32)
         for at in range(0, longest, BK):
             x = _samples(X, GATE, first, shift, length, at + i[None, :], (at < 8) | (at + BK > shortest), HAS_GATE, FRAMED)
@@ -110,7 +110,7 @@ def short_kernel(
 
 @triton.jit
 def short_filter_gradient_kernel(
-    X, PRE, G, POST, PARTS, FIRST, SHIFT, LENGTH, COUNT, row_length, blocks,
+    X, PRE, G, POST, PARTS, FIRST, SHIFT, LENGTH, COUNT, row_length, limit, blocks,
     R: tl.constexpr, C: tl.constexpr, M: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, ALIGN: tl.constexpr,
     TYPE: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
@@ -126,7 +126,7 @@ def short_filter_gradient_kernel(
     for _ in tl.static_range(M):
         sums += (tl.zeros((C, C), tl.float32),)
     for tile in range(0, tl.cdiv(end, R)):
-        first, shift, length, shortest, longest = _documents(FIRST, SHIFT, LENGTH, tile, end, i_h * row_length, R, ALIGN)
+        first, shift, length, shortest, longest = _documents(FIRST, SHIFT, LENGTH, tile, end, i_h * row_length, limit, R, ALIGN)
         for at in range(first_block * C, longest, C):
             g = _samples(G, POST, first, shift, length, at + c[None, :], (at < 8) | (at + C > shortest), HAS_POST, FRAMED)
             g = operand(g, TYPE)

@@ -72,3 +72,20 @@ def place_kernel(
         base += tl.sum(total, axis=0)
     if i_b == 0:
         tl.store(COUNT + CLASSES, base)
+
+
+@triton.jit(do_not_specialize=["WHICH", "limit"])
+def zero_tails_kernel(OUT, FIRST, LENGTH, COUNT, WHICH, row_length, limit, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Grid (channels,): zeros for what documents of a class, the last, have beyond `limit` samples of their frames."""
+    i_h = tl.program_id(0).to(tl.int64)
+    begin = tl.load(COUNT + WHICH)
+    end = tl.load(COUNT + WHICH + 1)
+    for some in range(begin, end, ROWS):
+        r = some + tl.arange(0, ROWS)
+        if tl.max(tl.load(LENGTH + r, mask=r < end, other=0), axis=0) > limit:
+            for one in range(some, tl.minimum(some + ROWS, end)):
+                length = tl.load(LENGTH + one)
+                p_frame = OUT + tl.load(FIRST + one) + i_h * row_length
+                for at in range(limit, length, BLOCK):
+                    t = at + tl.arange(0, BLOCK)
+                    tl.store(p_frame + t, tl.zeros((BLOCK,), OUT.dtype.element_ty), mask=t < length)

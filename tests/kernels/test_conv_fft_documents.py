@@ -110,6 +110,19 @@ def test_the_table_holds_each_document_once(scheme: Scheme, length: int, monkeyp
         assert sizes[: ends[1]] == sorted(sizes[: ends[1]], key=lambda size: (size + 63) // 64)
 
 
+@pytest.mark.usefixtures("by_length")
+@pytest.mark.parametrize("longest", [60, 500, 1100])
+def test_a_document_beyond_the_bound_ends_in_zeros(longest: int, device: str) -> None:
+    u = _random(1, 1, 3200, device=device).requires_grad_()
+    k = _random(1, 3200, device=device, dtype=torch.float32)
+    cu_seqlens = torch.tensor([0, 40, 60, 3200], device=device)
+    bounded = conv_fft(u, k, pregate=u, cu_seqlens=cu_seqlens, longest_document=longest)
+    right = conv_fft(u, k, pregate=u, cu_seqlens=cu_seqlens)
+    assert torch.equal(bounded[..., :60], right[..., :60])
+    assert not bounded[..., 60 + 2 * 1024 :].any()
+    assert not torch.autograd.grad(bounded, u, torch.ones_like(u))[0][..., 60 + 2 * 1024 :].any()
+
+
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The boundaries that tables are made of."""
@@ -142,7 +155,7 @@ def test_a_batch_is_planned_once(form: str, tables: list[Tensor], device: str) -
     assert torch.equal(again, conv_fft(u, k, **{form: moved.to(device)}))
     assert not torch.equal(again, y)
     gone = weakref.ref(given)
-    del given
+    del given, y, again
     tables.clear()
     gc.collect()
     assert gone() is None  # what is kept does not keep the boundaries
