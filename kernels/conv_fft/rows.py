@@ -91,7 +91,7 @@ def length_classes(length: int, kind: int = 0) -> tuple[int, ...]:
     steps = {more: most for more, most, _ in SCHEME.blocks} if kind else {}
     classes = [SCHEME.short if kind == 2 and SCHEME.short else min(FORWARD)]
     while classes[-1] < length:
-        classes.append(steps.get(classes[-1], 2 * classes[-1]))
+        classes.append(steps.get(classes[-1], 1 << classes[-1].bit_length()))
     return tuple(classes)
 
 

@@ -91,7 +91,7 @@ def filter_spectrum_kernel(
     tl.store(K_SCALE + i_k, scale * k_scale * tl.sqrt(float(N1 * N2)) * 0.5)
 
 
-@triton.jit(do_not_specialize=["WHICH"])
+@triton.jit(do_not_specialize=["WHICH", "parts"])
 def filter_gradient_kernel(
     DK, DTAPS, DREVERSE, F1R, F1I, F2R, F2I, COS, SIN, COUNT, WHICH, parts, taps, reverse_taps,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, TWO_SIDED: tl.constexpr,
