@@ -157,11 +157,11 @@ def document_rows(starts: Tensor, channels: int, longest: int, table: Tensor | N
     frame = _longest_frame(length, longest)
     classes = length_classes(frame, kind)
     divided = _divided(classes, kind)
-    *columns, count = _columns(table, batch * length, len(divided))
+    first, shift, lengths, count = _columns(table, batch * length, len(divided))
     count = count[len(divided) - len(classes) :]
     shortest = (1, *(c - 6 for c in classes[:-1]))
     most = tuple(batch * (length // s) for s in shortest)
     sizes = {most: size for _, most, size in SCHEME.blocks} if kind else {}
     blocks = tuple(sizes.get(c, 0) for c in classes)
     short = kind == 2 and SCHEME.short > 0
-    return Rows(*columns, count, classes, most, length % 8 == 0, False, blocks, frame, short)
+    return Rows(first, shift, lengths, count, classes, most, length % 8 == 0, False, blocks, frame, short)
