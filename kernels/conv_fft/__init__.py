@@ -102,7 +102,7 @@ def _check_plan(plan: DocumentPlan, u: Tensor, causal: bool) -> None:
             f"conv_fft: documents were planned for (batch, channels, length) = {(made[0], made[2], made[1])} on "
             f"{plan.starts.device} and u is {tuple(u.shape)} on {u.device}; call plan_documents with a tensor like u"
         )
-    if plan.table is not None and plan.kind != table_kind(u.dtype, causal):
+    if plan.table is not None and plan.kind != table_kind(u.dtype, causal, length):
         raise ValueError(
             f"conv_fft: documents were planned for other filters or another dtype than {'causal' if causal else 'two-sided'} "
             f"and {str(u.dtype).removeprefix('torch.')}; call plan_documents with a tensor like u and causal={causal}"

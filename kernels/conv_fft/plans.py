@@ -69,7 +69,7 @@ def plan_documents(
     if starts is None:
         raise ValueError("conv_fft: plan_documents without documents; give cu_seqlens or document_starts")
     longest = min(longest_document or length, length)
-    table, kind = None, table_kind(u.dtype, causal)
+    table, kind = None, table_kind(u.dtype, causal, length)
     on_kernels = u.dtype in (torch.float16, torch.bfloat16) and u.numel() > 0
     if on_kernels and not implementation("conv_fft", u).__name__.endswith("reference"):
         table = torch.ops.menagerie.conv_fft_documents(starts, channels, longest, kind)

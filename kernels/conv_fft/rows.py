@@ -78,9 +78,12 @@ def whole_rows(batch: int, channels: int, length: int, device: torch.device) -> 
     )
 
 
-def table_kind(dtype: torch.dtype, causal: bool) -> int:
-    """Which classes a table has: 0: those that any filter takes, 1: with blocks, for causal ones, 2: with short ones too."""
-    return int(causal) * (2 if dtype == torch.bfloat16 else 1)
+def table_kind(dtype: torch.dtype, causal: bool, length: int) -> int:
+    """Which classes a table has: 0: those that any filter takes, 1: with blocks, for causal ones, 2: with short ones too.
+
+    Short ones where rows begin at multiples of eight samples: single samples would take more registers than there are.
+    """
+    return int(causal) * (2 if dtype == torch.bfloat16 and length % 8 == 0 else 1)
 
 
 def length_classes(length: int, kind: int = 0) -> tuple[int, ...]:

@@ -114,7 +114,7 @@ def _rows(u: Tensor, document_starts: Tensor | None, longest: int, table: Tensor
     if document_starts is None:
         return whole_rows(batch, channels, length, u.device)
     return document_rows(
-        document_starts, channels, min(longest, length) if longest else length, table, table_kind(u.dtype, causal)
+        document_starts, channels, min(longest, length) if longest else length, table, table_kind(u.dtype, causal, length)
     )
 
 

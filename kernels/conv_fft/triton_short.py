@@ -37,8 +37,8 @@ def shifts_kernel(
         lag = x - OFF - 7 + i_r
         if TRANSPOSED:
             lag = -lag
-        k = tl.load(TAPS + i_h * row_taps + lag, mask=(lag >= 0) & (lag < taps), other=0.0)
-        tl.store(TABLE + (i_h * 8 + i_r) * WIDTH + x, (k * inverse).to(tl.float16), mask=x < WIDTH)
+        tap = tl.load(TAPS + i_h * row_taps + lag, mask=(lag >= 0) & (lag < taps), other=0.0)
+        tl.store(TABLE + (i_h * 8 + i_r) * WIDTH + x, (tap * inverse).to(tl.float16), mask=x < WIDTH)
 
 
 @triton.jit

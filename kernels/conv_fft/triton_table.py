@@ -54,6 +54,7 @@ def place_kernel(
     row = (t // length).to(tl.int64)
     first = row * channels * length + (start - shift)
     base = 0
+    place = tl.zeros_like(key)
     for c in tl.static_range(CLASSES):
         if i_b == 0:
             tl.store(COUNT + c, base)
@@ -65,11 +66,12 @@ def place_kernel(
             total += part
             before += tl.where(at < i_b, part, 0)
         mine = last & (key == c)
-        place = base + tl.sum(before, axis=0) + tl.cumsum(mine.to(tl.int32), axis=0) - 1
-        tl.store(FIRST + place, first, mask=mine)
-        tl.store(SHIFT + place, shift, mask=mine)
-        tl.store(LENGTH + place, frame, mask=mine)
+        rank = tl.cumsum(mine.to(tl.int32), axis=0) - 1
+        place = tl.where(mine, base + tl.sum(before, axis=0) + rank, place)
         base += tl.sum(total, axis=0)
+    tl.store(FIRST + place, first, mask=last)
+    tl.store(SHIFT + place, shift, mask=last)
+    tl.store(LENGTH + place, frame, mask=last)
     if i_b == 0:
         tl.store(COUNT + CLASSES, base)
 
