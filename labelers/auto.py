@@ -135,13 +135,18 @@ def _unanimity(statistics: VoteStatistics, rows: Patterns | None, model: LabelMo
     """Of documents on which two functions or more vote, and all for one class: the share to which the model gives it. From
     statistics: of pairs of equal votes. 1 where there are none."""
     if rows is not None:
-        cast = rows.rows >= 0
-        most = rows.rows.max(axis=1)
-        agreed = (cast.sum(axis=1) > 1) & (np.where(cast, rows.rows, most[:, None]) == most[:, None]).all(axis=1)
-        if not agreed.any():
-            return 1.0
-        kept = model.predict_proba(rows.rows[agreed]).argmax(axis=1) == most[agreed]
-        return float(np.average(kept, weights=rows.counts[agreed]))
+        m, k, encoded = rows.rows.shape[1], rows.k, rows.encoded
+        each = np.zeros((m, k + 1, k))
+        each[:, 1:] = np.eye(k)
+        tally, told = encoded.tables(each), encoded.tables(model.weights_)
+        kept = total = 0.0
+        for number, block in enumerate(encoded.blocks):
+            votes = encoded.scores(number, tally, np.zeros(k))
+            most = votes.argmax(axis=0)
+            counts = rows.counts[block] * ((votes.max(axis=0) > 1) & ((votes > 0).sum(axis=0) == 1))
+            total += float(counts.sum())
+            kept += float(counts @ (encoded.scores(number, told, model.log_prior_).argmax(axis=0) == most))
+        return kept / total if total else 1.0
     m, k = len(statistics.functions), len(statistics.classes)
     equal = np.einsum("iaja->aij", statistics.pairs.reshape(m, k, m, k)) * ~np.eye(m, dtype=bool)
     kept = total = 0.0

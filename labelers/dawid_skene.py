@@ -123,28 +123,34 @@ class DawidSkene(LabelModel):
         return told * self._exponents[:, None, None]
 
     def _rows_step(self, rows: Patterns) -> Callable:
-        """The E-step over distinct rows."""
-        m, k, counts, hits = rows.rows.shape[1], self.k, rows.counts, rows.hits
-        total = counts.sum()
-        transposed = hits.T.tocsr()
-        votes = np.asarray(transposed @ counts)
+        """The E-step over distinct rows. Scores are relative to class 0, which has what the other classes leave."""
+        m, k, counts, encoded = rows.rows.shape[1], self.k, rows.counts, rows.encoded
+        total, cast = counts.sum(), encoded.zeros(1)
+        for number, block in enumerate(encoded.blocks):
+            encoded.tally(counts[None, block], cast, number)
+        votes = encoded.by_vote(cast)[:, :, 0]
 
         def step(tables: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-            weights = self._log_tables(tables)
-            silence = weights[:, 0]  # all functions abstain in the base; a vote takes its abstention back
-            base = np.log(share) + silence.sum(axis=0)
-            told = (weights[:, 1:] - silence[:, None]).reshape(-1, k)
-            # Scores relative to class 0: one product less, and class 0 has what the other classes leave.
-            relative = np.zeros((len(counts), k))
-            relative[:, 1:] = hits @ (told[:, 1:] - told[:, :1]) + (base[1:] - base[0])
-            belief, evidence = _softmax(relative)
-            belief *= counts[:, None]
-            documents = belief.sum(axis=0)
+            weights, log_share = self._log_tables(tables), np.log(share)
+            told = encoded.tables(weights[..., 1:] - weights[..., :1])
+            sums, documents, evidence = encoded.zeros(k - 1), np.zeros(k), 0.0
+            for number, block in enumerate(encoded.blocks):
+                scores = encoded.scores(number, told, log_share[1:] - log_share[0])
+                top = np.maximum(scores.max(axis=0), 0)
+                belief = np.exp(scores - top)
+                norm = np.exp(-top) + belief.sum(axis=0)
+                belief *= counts[block] / norm
+                documents[1:] += belief.sum(axis=1)
+                evidence += float(counts[block] @ (np.log(norm) + top))
+                encoded.tally(belief, sums, number)
+            documents[0] = max(total - documents[1:].sum(), 0.0)
             joint = np.empty((m, k + 1, k))
-            joint[:, 1:, 1:] = np.asarray(transposed @ np.ascontiguousarray(belief[:, 1:])).reshape(m, k, k - 1)
-            joint[:, 1:, 0] = np.maximum(votes.reshape(m, k) - joint[:, 1:, 1:].sum(axis=2), 0)
+            joint[:, 1:, 1:] = encoded.by_vote(sums)
+            joint[:, 1:, 0] = np.maximum(votes - joint[:, 1:, 1:].sum(axis=2), 0)
             joint[:, 0] = np.maximum(documents - joint[:, 1:].sum(axis=1), 0)
-            return joint, documents, float(counts @ evidence + total * base[0] + votes @ told[:, 0]) / total
+            silent = total - votes.sum(axis=1)
+            first = float(total * log_share[0] + (votes * weights[:, 1:, 0]).sum() + silent @ weights[:, 0, 0])
+            return joint, documents, (first + evidence) / total
 
         return step
 

@@ -109,6 +109,8 @@ class LabelModel(ABC):
             statistics, rows = votes, None
         else:
             statistics, rows = self._measure(votes, functions, classes)
+            if rows is not None and rows.rows is votes:
+                rows = Patterns(rows.rows.copy(), rows.counts, self.k)  # the caller may fill the array with the next votes
         if self._seen is not None:
             statistics = self._seen[0] + statistics
             rows = None if rows is None or self._seen[1] is None else self._seen[1] + rows
