@@ -12,6 +12,7 @@ from labelers.dependencies import full_pairs
 from labelers.models import LabelModel
 from labelers.patterns import Patterns
 from labelers.statistics import VoteStatistics
+from labelers.vote_tables import coin_tables
 
 _TINY = 1e-300
 
@@ -32,7 +33,18 @@ class DawidSkene(LabelModel):
 
     name = "dawid-skene"
     uses_rows = True
-    parameters = ("k", "seed", "abstain", "strength", "accuracy", "balance_strength", "iterations", "tolerance", "shares")
+    parameters = (
+        "k",
+        "seed",
+        "abstain",
+        "errors",
+        "strength",
+        "accuracy",
+        "balance_strength",
+        "iterations",
+        "tolerance",
+        "shares",
+    )
     tables_: np.ndarray
     log_likelihood_: float
     iterations_: int
@@ -42,6 +54,7 @@ class DawidSkene(LabelModel):
         k: int = 2,
         seed: int = 0,
         abstain: Literal["symbol", "missing"] = "symbol",
+        errors: Literal["free", "even"] = "free",
         strength: float = 25.0,
         accuracy: float = 0.7,
         balance_strength: float = 10.0,
@@ -52,9 +65,11 @@ class DawidSkene(LabelModel):
         super().__init__(k, seed)
         if abstain not in ("symbol", "missing"):
             raise ValueError(f"abstain is {abstain!r}: symbol or missing")
+        if errors not in ("free", "even"):
+            raise ValueError(f"errors is {errors!r}: free or even")
         if strength < 0 or not 0 < accuracy < 1 or balance_strength < 0 or iterations < 1:
             raise ValueError("strength and balance_strength are from 0, accuracy between 0 and 1, iterations from 1")
-        self.abstain, self.strength, self.accuracy = abstain, strength, accuracy
+        self.abstain, self.errors, self.strength, self.accuracy = abstain, errors, strength, accuracy
         self.balance_strength, self.iterations, self.tolerance = balance_strength, iterations, tolerance
         self.shares = None if shares is None else np.asarray(shares, np.float64)
 
@@ -80,14 +95,14 @@ class DawidSkene(LabelModel):
         """EM from the prior tables. step(tables, share) -> expected joint counts (m, k + 1, k), of documents, expected
         documents per class (k,), and the log-likelihood per document."""
         share = start if balance is None else balance
-        tables = _normalised(self._prior(statistics, share))
+        tables = self._maximum(statistics, np.zeros((len(statistics.functions), self.k + 1, self.k)), share)
         last, likelihood, iteration = -np.inf, -np.inf, 0
         for iteration in range(1, self.iterations + 1):  # noqa: B007
             joint, documents, likelihood = step(tables, share)
             if balance is None:
                 share = documents + self.balance_strength / self.k
                 share = share / share.sum()
-            tables = _normalised(joint + self._prior(statistics, share))
+            tables = self._maximum(statistics, joint, share)
             if abs(likelihood - last) < self.tolerance:
                 break
             last = likelihood
@@ -95,6 +110,14 @@ class DawidSkene(LabelModel):
             self.notes_.append(f"EM had not settled after {self.iterations} iterations")
         self.tables_, self.class_balance_ = tables, share
         self.log_likelihood_, self.iterations_ = likelihood, iteration
+
+    def _maximum(self, statistics: VoteStatistics, joint: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """The M-step: likeliest tables (m, k + 1, k) of expected counts (m, k + 1, k) and the prior."""
+        if self.errors == "free":
+            return _normalised(joint + self._prior(statistics, share))
+        right = np.einsum("icc->i", joint[:, 1:]) + self.strength * self.accuracy + 1e-9
+        cast = joint[:, 1:].sum(axis=(1, 2)) + self.strength + 2e-9
+        return _normalised(coin_tables(right / cast, statistics.counts.sum(axis=1) / statistics.documents, self.k))
 
     def _prior(self, statistics: VoteStatistics, share: np.ndarray) -> np.ndarray:
         """Pseudo-counts (m, k + 1, k): `strength` votes per class of each function, and the abstentions that go with them.
@@ -106,8 +129,9 @@ class DawidSkene(LabelModel):
         right = share * np.where(np.eye(k, dtype=bool), lift, 1)
         right /= right.sum(axis=1, keepdims=True)
         counts = statistics.counts + 1e-3
-        strength = self.strength * k
-        votes = counts / counts.sum(axis=1, keepdims=True) * strength
+        votes = counts / counts.sum(axis=1, keepdims=True)
+        strength = self.strength * np.exp(-(votes * np.log(votes)).sum(axis=1))  # by how many classes it votes for, in effect
+        votes *= strength[:, None]
         prior = np.empty((m, k + 1, k))
         prior[:, 1:] = votes[:, :, None] * right
         silent = np.maximum(n - statistics.counts.sum(axis=1), 0) / counts.sum(axis=1)
