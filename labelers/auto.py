@@ -61,7 +61,8 @@ class AutoLabelModel(LabelModel):
     1. Fewer than three functions that vote are counted: nothing can be learned about them.
     2. Dawid-Skene with even errors, one accuracy per function, unless full tables are better by more than their number of free
        entries (Akaike's criterion): first on `misfit` from the statistics, for which full tables need not be fitted, then, if
-       that says so, on the log-likelihood. A function that always votes for the same class does not err evenly.
+       that says so, and `misfit` per term is below 1.5, on the log-likelihood. Not for functions of which one always votes
+       for the same class: it does not err evenly.
     3. Dawid-Skene with full tables, if they explain the votes (`explained` of the functions' correlations at least 0.95, and
        `misfit` per term below 1.5, which is not asked of functions that nearly all vote for one class only).
     4. Otherwise functions are not independent given the class, and classes can come to mean something else, a topic say. Where
@@ -113,7 +114,7 @@ class AutoLabelModel(LabelModel):
     def _free(self, seen: _Seen, even: DawidSkene | None, more: int, many: str) -> None:
         """Full tables as they are, held near typical functions, or none: by how well they explain the votes."""
         model, dependent = seen.fit(), seen.strength > 0
-        if even is not None and seen.gain(model, even) <= more:
+        if even is not None and self.diagnostics_["misfit"] < _MISFIT and seen.gain(model, even) <= more:
             self._take(even, _ONE_NUMBER + many)
             return
         explained = explained_correlation(seen.statistics, model, dependent)
