@@ -72,7 +72,7 @@ class Liger(LabelModel):
         votes: Votes,
         class_balance: Sequence[float] | np.ndarray | None = None,
         *,
-        embeddings: Any,
+        embeddings: Any = None,
         functions: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
         dev: tuple[Votes, Any, np.ndarray] | None = None,
@@ -84,6 +84,8 @@ class Liger(LabelModel):
         """
         if isinstance(votes, VoteStatistics):
             raise ValueError("liger extends votes by embeddings: fit it on the votes themselves, not on their statistics")
+        if embeddings is None:
+            raise ValueError("liger needs the documents' embeddings: fit(votes, embeddings=...)")
         check_balance(class_balance, self.k)
         dense = to_dense(check_votes(votes, self.k, functions))
         n, m = dense.shape
@@ -92,7 +94,7 @@ class Liger(LabelModel):
         points = unit_rows(embeddings, n, "embeddings")
         names = tuple(functions) if functions is not None else default_names("f", m)
         told = tuple(classes) if classes is not None else default_names("", self.k)
-        self.functions, self.classes = names, told
+        self.functions, self.classes, self.calibration_ = names, told, None
         self._keep_support(dense, points)
         plain = model_class(self.base)(self.k, self.seed).fit(dense, class_balance, functions=names, classes=told)
         for name in ("class_balance_", "accuracies_", "log_prior_", "weights_"):
@@ -132,7 +134,7 @@ class Liger(LabelModel):
         for p in range(len(self.centres_)):
             rows = part == p
             out[rows] = posterior(extended[rows], self.part_log_prior_[p], self.part_weights_[p])
-        return out
+        return self._calibrated(out)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, votes: Votes, embeddings: Any = None, tie_break: str = "abstain", ids: Sequence[str] | None = None
