@@ -48,9 +48,18 @@ class _Seen:
 
     def gain(self, model: DawidSkene, other: DawidSkene) -> float:
         """How much greater the first one's log-likelihood is. Of pairs, each function stands in as many as there are others."""
-        documents = self.statistics.documents if self.rows is None else float(self.rows.counts.sum())
         scale = len(self.statistics.functions) / 2 if self.rows is None else 1
-        return (model.log_likelihood_ - other.log_likelihood_) * documents * scale
+        return (model.log_likelihood_ - other.log_likelihood_) * self.documents * scale
+
+    @property
+    def documents(self) -> float:
+        """That the fits learn from: with statistics of a corpus, those of its sample."""
+        return self.statistics.documents if self.rows is None else float(self.rows.counts.sum())
+
+    def overdispersion(self, misfit: float) -> float:
+        """Misfit per term, of the statistics, as it would be of the documents learned from: what dependence adds grows with
+        their number."""
+        return 1 + (misfit - 1) * self.documents / self.statistics.documents
 
 
 class AutoLabelModel(LabelModel):
@@ -114,7 +123,7 @@ class AutoLabelModel(LabelModel):
     def _free(self, seen: _Seen, even: DawidSkene | None, more: int, many: str) -> None:
         """Full tables as they are, held near typical functions, or none: by how well they explain the votes."""
         model, dependent = seen.fit(), seen.strength > 0
-        if even is not None and self.diagnostics_["misfit"] < _MISFIT and seen.gain(model, even) <= more:
+        if even is not None and seen.overdispersion(self.diagnostics_["misfit"]) < _MISFIT and seen.gain(model, even) <= more:
             self._take(even, _ONE_NUMBER + many)
             return
         explained = explained_correlation(seen.statistics, model, dependent)
@@ -122,7 +131,8 @@ class AutoLabelModel(LabelModel):
         self.diagnostics_ |= {"misfit": square / terms, "explained": explained}
         told = f"fitted tables explain {min(max(explained, 0), 1):.0%} of how the functions go together"
         one_sided = self.diagnostics_["one_sided"] >= _ONE_SIDED
-        if explained >= _EXPLAINED and (one_sided or square / terms < _MISFIT):
+        over = seen.overdispersion(square / terms)
+        if explained >= _EXPLAINED and (one_sided or over < _MISFIT):
             self._take(model, f"Dawid-Skene: {told}{many}")
             return
         kept = self.diagnostics_["unanimity"] = unanimity(seen.statistics, seen.rows, model)
@@ -133,7 +143,8 @@ class AutoLabelModel(LabelModel):
         elif one_sided:
             self._take(model, f"Dawid-Skene: fitted tables keep {kept:.0%} of unanimous votes{many}")
         else:
-            held = seen.fit(strength=model.strength * (1 + _ANCHOR * max(square / terms - 1, 0)))
+            held = seen.fit(strength=model.strength * (1 + _ANCHOR * max(over - 1, 0)))
+            held.accuracies_ = held.agreement_  # the tables are the prior's, and would tell that all functions are alike
             self._take(held, f"Dawid-Skene, held near functions that are right {held.accuracy:.0%} of the time: {told}{many}")
 
     def _count(self, seen: _Seen, weights: np.ndarray, why: str) -> None:

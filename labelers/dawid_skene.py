@@ -29,6 +29,9 @@ class DawidSkene(LabelModel):
     vote; counted per class, it holds tables whose k² entries share the votes.
     balance_strength: the uniform prior of the class balance where that is learned, in documents.
     shares: how much of a vote each function has, (m,) in (0, 1]; copies share one (`dependencies.vote_shares`).
+
+    After fit: `tables_` (m, k + 1, k), `agreement_` (m,), how often a function's votes are the class by the probabilities
+    alone, without the prior, `log_likelihood_` per document, `iterations_`.
     """
 
     name = "dawid-skene"
@@ -46,6 +49,7 @@ class DawidSkene(LabelModel):
         "shares",
     )
     tables_: np.ndarray
+    agreement_: np.ndarray
     log_likelihood_: float
     iterations_: int
 
@@ -96,7 +100,7 @@ class DawidSkene(LabelModel):
         documents per class (k,), and the log-likelihood per document."""
         share = start if balance is None else balance
         tables = self._maximum(statistics, np.zeros((len(statistics.functions), self.k + 1, self.k)), share)
-        last, likelihood, iteration = -np.inf, -np.inf, 0
+        last, likelihood, iteration, joint = -np.inf, -np.inf, 0, np.empty(tables.shape)
         for iteration in range(1, self.iterations + 1):  # noqa: B007
             joint, documents, likelihood = step(tables, share)
             if balance is None:
@@ -108,6 +112,8 @@ class DawidSkene(LabelModel):
             last = likelihood
         else:
             self.notes_.append(f"EM had not settled after {self.iterations} iterations")
+        right, cast = np.einsum("icc->i", joint[:, 1:]), joint[:, 1:].sum(axis=(1, 2))
+        self.agreement_ = np.divide(right, cast, out=np.full(len(cast), np.nan), where=cast > 0)
         self.tables_, self.class_balance_ = tables, share
         self.log_likelihood_, self.iterations_ = likelihood, iteration
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from labelers.auto import AutoLabelModel
-from labelers.dawid_skene import DawidSkene
+from labelers.dawid_skene import DawidSkene, precision
 from labelers.flyingsquid import FlyingSquid
 from labelers.majority import MajorityVote
 from labelers.matrix_completion import MatrixCompletion
@@ -173,7 +173,20 @@ def test_functions_that_err_together_are_held_near_typical_ones() -> None:
     data = generate("thresholds", 502, n=3000)
     model = AutoLabelModel().fit(data.votes)
     assert "held near functions that are right 70% of the time" in model.reason_ and model.diagnostics_["misfit"] > 1.5
-    assert np.abs(model.accuracies_ - 0.7).max() < np.abs(DawidSkene().fit(data.votes).accuracies_ - 0.7).max()
+    free = DawidSkene().fit(data.votes)
+    held, there = (precision(m.conditional_probs(), m.class_balance_) for m in (model, free))
+    assert np.abs(held - 0.7).max() < 0.5 * np.abs(there - 0.7).max()
+    true = np.array([(v[v >= 0] == data.gold[v >= 0]).mean() for v in data.votes.T])
+    assert np.corrcoef(model.accuracies_, true)[0, 1] > np.corrcoef(free.accuracies_, true)[0, 1]
+
+
+def test_a_sample_of_many_documents_is_held_as_firmly_as_the_sample_alone() -> None:
+    data = generate("thresholds", 503, n=3000)
+    votes = VoteStatistics.measure(data.votes)
+    many = VoteStatistics.merge([votes] * 200)
+    one, other = AutoLabelModel().fit(data.votes), AutoLabelModel().fit(many, sample=data.votes)
+    assert other.diagnostics_["misfit"] > 50 * one.diagnostics_["misfit"]
+    assert np.abs(one.predict_proba(data.votes) - other.predict_proba(data.votes)).max() < 0.05
 
 
 def test_no_more_models_are_fitted_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
