@@ -140,10 +140,10 @@ class AutoLabelModel(LabelModel):
         if kept < needed:
             why = f"the functions are not independent given the class: {told} and keep {kept:.0%} of unanimous votes"
             self._count(seen, rarity_weights(seen.statistics), f"{why}; rarer functions count for more")
-        elif one_sided:
+        elif one_sided or over <= 1:
             self._take(model, f"Dawid-Skene: fitted tables keep {kept:.0%} of unanimous votes{many}")
         else:
-            held = seen.fit(strength=model.strength * (1 + _ANCHOR * max(over - 1, 0)))
+            held = seen.fit(strength=model.strength * (1 + _ANCHOR * (over - 1)))
             held.accuracies_ = held.agreement_  # the tables are the prior's, and would tell that all functions are alike
             self._take(held, f"Dawid-Skene, held near functions that are right {held.accuracy:.0%} of the time: {told}{many}")
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from labelers.dawid_skene import precision
 from labelers.metrics import check_gold
 from labelers.models import LabelModel, check_balance, labels, model_class
 from labelers.neighbours import NearestVoters, Search, unit_rows
@@ -213,6 +214,7 @@ class Liger(LabelModel):
         radius = np.full(m, np.inf)
         mean = belief.mean(axis=0)
         nearest, votes_there = self._voters(len(points)).nearest(seen, judged < 0)
+        right = _right(plain)
         for i in range(m):
             usable = np.flatnonzero(votes_there[:, i] >= 0)
             if not len(usable):
@@ -220,8 +222,8 @@ class Liger(LabelModel):
             vote, similarity = votes_there[usable, i], nearest[usable, i]
             said = belief[usable, vote]
             chance = float(mean[vote].mean())
-            reliable = plain.accuracies_[i] if np.isfinite(plain.accuracies_[i]) else 0.7
-            radius[i] = _least_similarity(similarity, said, chance, max(float(reliable), chance))
+            reliable = float(right[i]) if np.isfinite(right[i]) else 0.7
+            radius[i] = _least_similarity(similarity, said, chance, max(reliable, chance))
         return radius
 
     def _fit_parts(self, votes: np.ndarray, points: np.ndarray) -> None:
@@ -264,6 +266,14 @@ class Liger(LabelModel):
         return np.concatenate(
             [(2 * points[a : a + _BLOCK] @ self.centres_.T - length).argmax(axis=1) for a in range(0, len(points), _BLOCK)]
         )
+
+
+def _right(plain: LabelModel) -> np.ndarray:
+    """How often each function is right, (m,), as the tables have it that the model's beliefs come from."""
+    try:
+        return precision(plain.conditional_probs(), plain.class_balance_)
+    except ValueError:  # votes were counted
+        return plain.accuracies_
 
 
 def _least_similarity(similarity: np.ndarray, said: np.ndarray, chance: float, reliable: float) -> float:
