@@ -73,12 +73,14 @@ class AutoLabelModel(LabelModel):
        that says so, and `misfit` per term is below 1.5, on the log-likelihood. Not for functions of which one always votes
        for the same class: it does not err evenly.
     3. Dawid-Skene with full tables, if they explain the votes (`explained` of the functions' correlations at least 0.95, and
-       `misfit` per term below 1.5, which is not asked of functions that nearly all vote for one class only).
+       `misfit` per term below 1.5). Of functions that nearly all vote for one class only, as keywords do, the misfit is not
+       asked, but that the fitted classes keep `unanimity` (below).
     4. Otherwise functions are not independent given the class, and classes can come to mean something else, a topic say. Where
-       the fitted classes then contradict documents on which all functions that vote agree (`unanimity` kept on fewer than
-       80 %; where nearly all functions vote for one class only, as keywords do, on so much more as more is unexplained, at
-       most 95 %), votes are counted, those of rarer functions for more. Where they do not, tables are held near functions
-       that are right 70 % of the time, the more firmly the worse the misfit: what they would learn is no longer accuracy.
+       the fitted classes contradict documents on which all functions that vote agree (`unanimity` kept on fewer than 80 %;
+       where nearly all functions vote for one class only, on so much more as more is unexplained, at most 95 %), votes are
+       counted, those of rarer functions for more. Where they do not, tables of functions that vote for several classes are
+       held near functions that are right 70 % of the time, the more firmly the worse the misfit: what they would learn is no
+       longer accuracy.
 
     The limits were chosen on the made-up families of `synthetic`; that rarer functions should count for more was first seen on
     TREC's questions.
@@ -132,13 +134,20 @@ class AutoLabelModel(LabelModel):
         told = f"fitted tables explain {min(max(explained, 0), 1):.0%} of how the functions go together"
         one_sided = self.diagnostics_["one_sided"] >= _ONE_SIDED
         over = seen.overdispersion(square / terms)
-        if explained >= _EXPLAINED and (one_sided or over < _MISFIT):
+        if explained >= _EXPLAINED and over < _MISFIT and not one_sided:
             self._take(model, f"Dawid-Skene: {told}{many}")
             return
         kept = self.diagnostics_["unanimity"] = unanimity(seen.statistics, seen.rows, model)
-        needed = min(_UNANIMITY + _STRICTER * (_EXPLAINED - explained), _STRICTEST) if one_sided else _UNANIMITY
-        if kept < needed:
-            why = f"the functions are not independent given the class: {told} and keep {kept:.0%} of unanimous votes"
+        needed = min(_UNANIMITY + _STRICTER * max(_EXPLAINED - explained, 0), _STRICTEST) if one_sided else _UNANIMITY
+        if explained >= _EXPLAINED and one_sided and kept >= needed:
+            self._take(model, f"Dawid-Skene: {told}{many}")
+        elif kept < needed:
+            what = (
+                "the fitted classes are others"
+                if explained >= _EXPLAINED
+                else "the functions are not independent given the class"
+            )
+            why = f"{what}: {told} and keep {kept:.0%} of unanimous votes"
             self._count(seen, rarity_weights(seen.statistics), f"{why}; rarer functions count for more")
         elif one_sided or over <= 1:
             self._take(model, f"Dawid-Skene: fitted tables keep {kept:.0%} of unanimous votes{many}")
