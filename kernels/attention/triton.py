@@ -108,7 +108,7 @@ def _useful(window: int, queries: int, keys: int) -> int:
 def _constants(q: Tensor, BD: int, causal: bool, window: int, made: Schedule | None, tile: Tile) -> dict[str, Any]:
     return {
         "D": q.shape[3], "BD": BD, "CAUSAL": causal, "HAS_WINDOW": bool(window), "HAS_DOCUMENTS": made is not None,
-        "ONE_LOOP": tile.one_loop, "STAGES": tile.stages,
+        "STAGES": tile.stages,
         "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32", "DTYPE": TRITON_TYPES[q.dtype],
         "num_warps": tile.warps, "num_stages": tile.stages,
     }  # fmt: skip
