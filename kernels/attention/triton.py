@@ -9,6 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.arguments import empty_like_rows
 from kernels.attention.backward import attention_bwd_kernel_dkdv, attention_bwd_kernel_dq, attention_bwd_kernel_rows
 from kernels.attention.descriptors import loadable, padded_head, rows_descriptor, vector_descriptor
 from kernels.attention.forward import attention_fwd_kernel
@@ -40,7 +41,7 @@ def forward(
     """See `reference.forward`. using: other tiles than those of `tiles`, for measuring."""
     B, H, Lq, D = q.shape
     Lk = k.shape[2]
-    o = torch.empty_like(q)
+    o = empty_like_rows(q)
     lse = q.new_empty(B, H, Lq, dtype=torch.float32)
     if o.numel() == 0 or Lk == 0:
         return o.zero_(), lse.fill_(-torch.inf)
@@ -64,7 +65,7 @@ def backward(
     """See `reference.backward`."""
     B, H, Lq, D = q.shape
     G, Lk = k.shape[1], k.shape[2]
-    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    dq, dk, dv = empty_like_rows(q), empty_like_rows(k), empty_like_rows(v)
     if q.numel() == 0 or k.numel() == 0:
         return dq.zero_(), dk.zero_(), dv.zero_()
     window = _useful(window, Lq, Lk)
