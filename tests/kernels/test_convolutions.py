@@ -211,7 +211,7 @@ def test_the_filter_is_the_response_to_an_impulse(reference_only: None) -> None:
         (lambda u: conv_fir(u, torch.zeros(3, 4), layout="bdl"), r"weight has shape \(3, 4\); it must be \(channels, taps\)"),
         (lambda u: conv_fir(u, torch.zeros(2, 4), layout="lbd"), "layout is 'lbd'; it may be \"bld\""),
         (lambda u: conv_fir(u.int(), torch.zeros(2, 4), layout="bdl"), "u is int32; it may be float32"),
-        (lambda u: conv_fir(u, torch.zeros(2, 4), layout="bdl", pregate=u.half()), "pregate is torch.float16 and u is"),
+        (lambda u: conv_fir(u, torch.zeros(2, 4), layout="bdl", pregate=u.half()), "pregate is float16 and u is float32"),
         (lambda u: conv_toeplitz(u, torch.zeros(1, 3000)), "3000 taps; it takes 2 to 2048: conv_fft"),
         (lambda u: conv_toeplitz(torch.zeros(1, 3, 5), torch.zeros(2, 5)), "3 channels and 2 filters"),
         (lambda u: conv_modal(u, *(t.half() for t in _modes())), "decay is float16; it may be float32, float64"),

@@ -79,8 +79,24 @@ def test_importing_kernels_imports_no_triton() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_check_tells_an_operator_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        check.main(["conv_fur"])
-    assert "no operator is called conv_fur; there are" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["conv_fur"], "no operator is called conv_fur; there are"),
+        (["--device", "cudo"], "--device is 'cudo'; it may be cuda"),
+        (["swiglu"], "torch sees no CUDA device here"),
+    ],
+)
+def test_the_check_says_in_one_line_why_it_cannot_start(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert check.main(arguments) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert not said.out
+
+
+def test_the_check_names_its_operators() -> None:
     assert {"conv_fir", "conv_toeplitz", "conv_modal"} <= set(check.operators())
