@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from kernels import check
 from kernels.dispatch import implementation
 from kernels.documents import document_starts_of, resolve_documents
-from kernels.verification import Case, relative_error, verify
+from kernels.verification import CONVOLUTION_LIMITS, Case, relative_error, verify
 
 
 def double(x: Tensor) -> Tensor:
@@ -47,6 +48,16 @@ def test_a_wrong_operator_fails_and_says_how(wrong: object, what: str) -> None:
 def test_no_more_than_twice_the_error_of_plain_torch() -> None:
     within_limit = case(lambda x: 2 * x * (1 + 6e-3), torch.bfloat16)
     assert any("allowed 2.00e-03" in failure for failure in verify(within_limit, "cpu").failures)
+
+
+def test_float32_gradients_of_narrow_cases_are_held_to_the_cases_limits() -> None:
+    def skewed(x: Tensor, w: Tensor) -> Tensor:
+        return 2 * x.detach() * w.detach().to(x.dtype) + (1 + 6e-3) * 2 * (w - w.detach()).to(x.dtype) * x.detach()
+
+    both = {name: torch.full((64,), value, dtype=torch.float64) for name, value in (("x", 3.0), ("w", 5.0))}
+    chosen = Case("op", "wide", skewed, lambda x, w: 2 * x * w, both, torch.bfloat16, ("w",), ("x",), limits=CONVOLUTION_LIMITS)
+    assert "dw: relative error" in "; ".join(verify(chosen, "cpu").failures)
+    assert not verify(dataclasses.replace(chosen, wide_limits={"dw": 1e-2}), "cpu").failures
 
 
 def test_relative_error_of_zero_is_the_norm() -> None:
