@@ -68,6 +68,29 @@ def test_nothing_before_or_in_another_document_moves(name: str, device: str) -> 
     assert torch.equal(found[0][..., same], found[1][..., same])
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("name", ["conv_fir", "conv_fir bld", "conv_toeplitz"])
+def test_what_is_not_finite_stays_in_its_document(name: str, value: float, device: str) -> None:
+    convolve = _convolutions(device)[name]
+    documents = DOCUMENTS.to(device)
+    others = [*range(8), *range(30, LENGTH)]
+
+    def run(u: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = u.clone().requires_grad_()
+        y = convolve(leaf, cu_seqlens=documents)
+        return y.detach(), torch.autograd.grad(y, leaf, dy)[0]
+
+    given = [_random(1, 2, LENGTH, seed=seed).to(device) for seed in (0, 1)]
+    healthy = run(*given)
+    for which in (0, 1):
+        broken = [x.clone() for x in given]
+        broken[which][:, :, 15] = value
+        results = run(*broken)
+        assert not torch.isfinite(results[which]).all()
+        for before, after in zip(healthy, results, strict=True):
+            assert torch.equal(before[..., others], after[..., others])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_packed_documents_are_what_separate_ones_are(name: str, reference_only: None) -> None:
     convolve = _convolutions("cpu", torch.float64)[name]
