@@ -1,4 +1,4 @@
-"""The executor on Ray: descriptors of tasks go through Ray Data, receipts come back; shuffles are Ray Data's own."""
+"""The executor on Ray: descriptors of tasks go out, receipts come back; shuffles are Ray Data's own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -22,46 +23,66 @@ R = TypeVar("R")
 OBJECT_STORE_BYTES = 256 << 20
 """A local Ray's object store. Tasks read and write files themselves; only descriptors, receipts and shuffles pass through."""
 
-HANDS_AHEAD = 3
-"""A worker takes 1 / (HANDS_AHEAD x workers) of what is left: Ray Data takes some 0.2 s to give a worker its next block."""
+TASK_RETRIES = 10
+"""How often a task whose process died starts again; one that dies every time must not be tried for ever."""
+
+MIN_AHEAD = 8
+"""Tasks handed out at least, so that an autoscaler sees that there is more to do than there is room for."""
 
 _ONE_THREAD = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 """A task has one core: a library that starts a thread per core in every task would only get in the way of the others."""
 _WORKER_ENVIRONMENT = {**_ONE_THREAD, "TOKENIZERS_PARALLELISM": "false", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+
+_LOCAL_RAY = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
+"""A process that waits is ended after a minute, not a second: a shuffle between two stages would cost both their warm ones."""
 
 
 @contextlib.contextmanager
 def ray_executor(corpus: Storage, address: str | None = None, cpus: int | None = None) -> Iterator[RayExecutor]:
     """Connect to a cluster (`address`, or `RAY_ADDRESS`), or start a local Ray that ends with this block."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # A thread of Ray Data that outlives the session must not start another one, which nobody ends: its end, a minute later,
+    # would be this process's.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
-    from ray.data import DataContext
 
     address = address or os.environ.get("RAY_ADDRESS") or None
     started = not ray.is_initialized()
     if started:
-        options: dict[str, Any] = {
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-            "runtime_env": {"env_vars": _WORKER_ENVIRONMENT},
-        }
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        inherited: dict[str, str] = {}
         if address is None:
             options |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+            inherited = _WORKER_ENVIRONMENT | _LOCAL_RAY  # a runtime environment would replace the processes started ahead
+        else:
+            options["runtime_env"] = {"env_vars": _WORKER_ENVIRONMENT}
         try:
-            ray.init(address=address or "local", **options)
+            with _environment(inherited):
+                ray.init(address=address or "local", **options)
         except ConnectionError as error:
             raise ConnectionError(
                 f"no Ray cluster answers at {address}: start one (`ray start --head`), or leave --address out"
             ) from error
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield RayExecutor(corpus)
     finally:
         if started:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables that processes started in this block inherit."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class RayExecutor:
@@ -71,60 +92,71 @@ class RayExecutor:
         self._storage = corpus
 
     def map(self, function: Callable[[T], R], items: Sequence[T], resources: Resources = Resources()) -> Iterator[R]:
-        """Items go through Ray Data in small hands, to tasks whose processes keep the function and its models, or to actors."""
+        """One Ray task per item, some more handed out than there are slots for; processes keep the function and its models.
+
+        Plain tasks, not Ray Data: a dataset takes some 0.2 s per block, and its threads outlive an iteration that is given up.
+        """
         if not items:
             return
         import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        # Without `max_calls=0` a process would end after one task with a GPU, and its models with it.
+        task: Any = ray.remote(max_calls=0, max_retries=TASK_RETRIES)(_apply).options(
+            name=f"menagerie:{getattr(getattr(function, 'stage', None), 'name', 'work')}",  # for `ray list tasks`, `top`
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus or None,
+            memory=resources.memory or None,
+        )
+        told = ray.put(pickle.dumps(function))
+        todo = iter(items)
+        given: dict[Any, T] = {}
+        try:
+            while True:
+                for item in islice(todo, max(0, self._ahead(resources) - len(given))):
+                    given[task.remote(told, item)] = item
+                if not given:
+                    return
+                for done in ray.wait(list(given), num_returns=1)[0]:
+                    item = given.pop(done)
+                    try:
+                        result = ray.get(done)
+                    except RayTaskError:
+                        raise
+                    except RayError as error:
+                        raise _lost(item, error) from error
+                    yield result
+        finally:  # the caller may stop at a failure
+            if ray.is_initialized():
+                for waiting in given:
+                    ray.cancel(waiting)
+
+    def _ahead(self, resources: Resources) -> int:
+        """Tasks to keep handed out: enough that no slot waits for this process, also after the cluster has grown."""
+        import ray
 
         cluster = ray.cluster_resources()
-        slots = max(1, int(cluster.get("CPU", 1) // max(resources.cpus, 1e-9)))
+        slots = cluster.get("CPU", 1) // max(resources.cpus, 1e-9)
         if resources.gpus:
-            slots = min(slots, max(1, int(cluster.get("GPU", 0) // resources.gpus)))
-        dealt = _deal(items, slots)
-        rows = ray.data.from_items([{"items": pickle.dumps(some)} for some in dealt], override_num_blocks=len(dealt))
-        told = pickle.dumps(function)
-        fn: Any
-        options: dict[str, Any] = {
-            "num_cpus": resources.cpus,
-            "num_gpus": resources.gpus or None,
-            "memory": resources.memory or None,
-        }
-        if resources.gpus:  # a process that ran a task with a GPU ends after it, and its models with it
-            size = min(slots, len(dealt))
-            pool = ray.data.ActorPoolStrategy(min_size=size, max_size=size, initial_size=size)
-            fn = _Apply
-            results = rows.map(fn, fn_constructor_args=(told,), compute=pool, **options)
-        else:
-            fn = _apply
-            results = rows.map(fn, fn_args=(told,), **options)
-        for row in results.iter_rows():
-            yield from pickle.loads(row["results"])
+            slots = min(slots, cluster.get("GPU", 0) // resources.gpus)
+        return max(MIN_AHEAD, 2 * int(slots))
 
     def map_groups(self, files: Sequence[str], key: str, function: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
         import ray
+        from ray.data import DataContext
 
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        dealt = _deal(files, workers)
+        dealt = [list(files[start::workers]) for start in range(min(workers, len(files)))]
         # Not `read_parquet`: it looks into every file first, one by one, which takes longer than the shuffle.
         paths = ray.data.from_items([{"paths": some} for some in dealt], override_num_blocks=len(dealt))
         read: Any = _read
         rows = paths.map_batches(read, fn_args=(self._storage,), batch_format="pyarrow", batch_size=None)
         groups = rows.groupby(key, num_partitions=2 * workers).map_groups(function, batch_format="pyarrow")
         yield from groups.iter_batches(batch_size=None, batch_format="pyarrow")
-
-
-def _deal(items: Sequence[T], workers: int) -> list[list[T]]:
-    """Items in hands that grow smaller (guided self-scheduling, Polychronopoulos & Kuck 1987), down to one item.
-
-    A hand is a row in a block of its own, Ray Data's unit of scheduling: large ones at first, since each costs a wait;
-    single items at the end, so that workers end together.
-    """
-    hands, start = [], 0
-    while start < len(items):
-        size = max(1, (len(items) - start) // (HANDS_AHEAD * workers))
-        hands.append(list(items[start : start + size]))
-        start += size
-    return hands
 
 
 def _read(batch: pa.Table, storage: Storage) -> pa.Table:
@@ -134,10 +166,8 @@ def _read(batch: pa.Table, storage: Storage) -> pa.Table:
     return pa.concat_tables(read)
 
 
-def _apply(row: dict[str, Any], function: bytes) -> dict[str, Any]:
-    """Items and results are pickled here, so that Ray Data sees plain bytes."""
-    call = _loaded(function)
-    return {"results": pickle.dumps([call(item) for item in pickle.loads(row["items"])])}
+def _apply(function: bytes, item: Any) -> Any:
+    return _loaded(function)(item)
 
 
 @lru_cache(maxsize=1)
@@ -146,11 +176,7 @@ def _loaded(function: bytes) -> Callable[[Any], Any]:
     return pickle.loads(function)
 
 
-class _Apply:
-    """The same in an actor."""
-
-    def __init__(self, function: bytes) -> None:
-        self._function = function
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return _apply(row, self._function)
+def _lost(item: Any, error: Exception) -> RuntimeError:
+    """What to say of a task whose process died each time that it was tried."""
+    told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return RuntimeError(f"the work on {getattr(item, 'partition', item)} was lost {TASK_RETRIES + 1} times: {told}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -218,10 +218,14 @@ class Engine:
 
     @staticmethod
     def _results(results: Iterator) -> Iterator:
-        for result in results:
-            if isinstance(result, Failure):
-                result.raise_()
-            yield result
+        try:
+            for result in results:
+                if isinstance(result, Failure):
+                    result.raise_()
+                yield result
+        finally:  # at a failure, at once: what the executor has handed out must not outlive its session
+            if isinstance(results, Generator):
+                results.close()
 
 
 def _belongs(path: str, stage: str) -> bool:

@@ -6,6 +6,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -228,13 +229,8 @@ class FinishWork:
             if summary is None:
                 summary = self.stage.merge([read_parquet(self.corpus.storage, p) for p in group.sources])
             result = self.stage.finish(group.name, summary)
-            outputs = {}
-            for path, content in sorted(result.files.items()):
-                table = content if isinstance(content, pa.Table) else None
-                data = encode_table(f"global/{self.stage.name}", table) if table is not None else bytes(content)  # type: ignore
-                written = self.corpus.storage.write(f"global/{self.stage.name}/{path}", data)
-                rows = len(table) if table is not None else None
-                outputs[written.path] = Output(written.digest, written.bytes, rows)
+            with ThreadPoolExecutor(8) as pool:  # small files, one per partition: their writes wait for the disk
+                outputs = dict(pool.map(self._write, sorted(result.files), (result.files[p] for p in sorted(result.files))))
             seconds = round(time.perf_counter() - begun, 3)
             receipt = Receipt(
                 f"{self.stage.name}/groups", group.name, group.fingerprint, group.rows, group.rows, {}, outputs,
@@ -245,6 +241,12 @@ class FinishWork:
         except Exception as error:
             user = isinstance(error, ValueError | OSError)
             return Failure(self.stage.name, group.name, str(error) or repr(error), user, traceback.format_exc())
+
+    def _write(self, path: str, content: pa.Table | bytes) -> tuple[str, Output]:
+        name = f"global/{self.stage.name}"
+        table = content if isinstance(content, pa.Table) else None
+        written = self.corpus.storage.write(f"{name}/{path}", encode_table(name, table) if table is not None else content)  # type: ignore
+        return written.path, Output(written.digest, written.bytes, len(table) if table is not None else None)
 
 
 def read_parquet(storage: Storage, path: str) -> pa.Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +14,12 @@ from pipeline.stage import Stage
 from tests.workflows.test_engine import all_stages, content
 from tests.workflows.test_engine import run as run_inline
 from tests.workflows.toy_stages import Count, CountParams, Split, SplitParams
+from workflows import cluster
 from workflows.cluster import ray_executor
 from workflows.engine import Engine
 from workflows.progress import Progress
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("ray")
 
 
@@ -50,3 +54,40 @@ def test_a_worker_killed_in_a_task_costs_nothing(tmp_path: Path, ray_session: No
 def test_an_error_on_ray_names_stage_and_partition(tmp_path: Path, ray_session: None) -> None:
     with pytest.raises(ValueError, match="split failed on toy/0002: toy/0002 is not to my taste"):
         run_on_ray(tmp_path, Count(CountParams()), Split(SplitParams(fail_on="toy/0002")))
+
+
+def test_a_build_that_failed_leaves_no_session_behind(tmp_path: Path) -> None:
+    """In a process of its own: what outlived the session would start a second one, or end the process a minute later."""
+    script = f"""
+import threading
+from pathlib import Path
+
+import ray
+
+from tests.workflows.test_cluster import run_on_ray
+from tests.workflows.toy_stages import Count, CountParams, Split, SplitParams
+
+try:
+    run_on_ray(Path({str(tmp_path)!r}), Count(CountParams()), Split(SplitParams(fail_on="toy/0002")))
+except ValueError as error:
+    kept = error
+assert "not to my taste" in str(kept)
+assert not ray.is_initialized()
+assert threading.enumerate() == [threading.main_thread()], threading.enumerate()
+try:
+    ray.put(1)
+except Exception as error:
+    print(type(error).__name__)
+assert not ray.is_initialized()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "Exception ignored" not in done.stderr, done.stderr
+
+
+def test_a_task_that_kills_its_process_every_time_is_given_up_with_its_name(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "TASK_RETRIES", 1)
+    with pytest.raises(RuntimeError, match="the work on toy/0001 was lost 2 times"):
+        run_on_ray(tmp_path, Count(CountParams()), Split(SplitParams(always_die_on="toy/0001")))

@@ -39,6 +39,7 @@ class Count(PartitionStage):
 class SplitParams(Params):
     modulus: int = 3
     die_on: str = ""  # path of a file: the first task that finds none makes it and kills its own process
+    always_die_on: str = ""
     fail_on: str = ""
 
 
@@ -54,6 +55,8 @@ class Split(PartitionStage):
             raise ValueError(f"{partition} is not to my taste")
         if self.params.die_on and not Path(self.params.die_on).exists():
             Path(self.params.die_on).touch()
+            os.kill(os.getpid(), 9)
+        if self.params.always_die_on == partition:
             os.kill(os.getpid(), 9)
         values = tables["numbers"]["value"].to_pylist()
         parts: dict[str | tuple[str, str], pa.Table] = {}
