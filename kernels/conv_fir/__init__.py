@@ -91,8 +91,9 @@ def _check_sequences(operator: str, u: Tensor, taps: int, most: int, layout: str
         raise ValueError(
             f'{operator}: layout is {layout!r}; it may be "bld" (batch, length, channels) or "bdl" (batch, channels, length)'
         )
-    check_tensors(operator, u=u, **others)
-    check_same_dtype(operator, u=u, **others)
+    tensors: dict[str, Any] = {"u": u, **others}
+    check_tensors(operator, **tensors)
+    check_same_dtype(operator, **tensors)
     axes = "(batch, {}, channels)" if layout == "bld" else "(batch, channels, {})"
     check_shape(operator, "u", u, (None, None, None), axes.format("length"))
     check_range(operator, "taps", taps, 2, most, "conv_toeplitz takes up to 2048, long_conv any number")

@@ -17,7 +17,7 @@ from kernels.verification import CONVOLUTION_LIMITS, Case
 _FLOAT32 = ("decay", "frequency", "residue", "skip", "state")
 # One or two slow modes hold most of the norm of these, so roundings do not average out: 0.4e-3 to 5.5e-3 in random cases.
 # Without gates it is all from the bfloat16 tables of powers (5e-6 with float32 ones), with gates half is from the operands.
-_MODE_LIMITS = dict.fromkeys(("ddecay", "dfrequency", "dresidue"), 8e-3)
+_MODE_LIMITS: dict[str, float] = dict.fromkeys(("ddecay", "dfrequency", "dresidue"), 8e-3)
 
 
 def modes(channels: int, count: int, slowest: float = 1e-3) -> dict[str, Tensor]:
