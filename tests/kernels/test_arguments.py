@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from kernels.attention import attention
 from kernels.conv_fir import conv_fir, conv_fir_state
@@ -135,6 +138,19 @@ def test_inputs_and_gradients_of_any_layout(name: str, layout: str, device: str)
         assert relative_error(one, other) < 1e-6
 
 
+@pytest.mark.parametrize("name", _LAYOUTS)
+def test_checkpointed_activations_give_the_same_gradients(name: str, device: str) -> None:
+    function, inputs = _LAYOUTS[name]
+    results = []
+    for run in (function, lambda *x: checkpoint(function, *x, use_reentrant=False)):
+        leaves = [x.to(device).clone().requires_grad_() for x in inputs]
+        outputs = run(*leaves)
+        outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+        results.append(torch.autograd.grad(outputs, leaves, [torch.ones_like(o) for o in outputs]))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize(
     "call, shape",
     [
@@ -199,6 +215,25 @@ def test_float64_stays_float64_under_autocast(reference_only: None) -> None:
         assert conv_fir(_U.double(), _W.double(), layout="bdl").dtype == torch.float64
         assert attention(*[_Q.double()] * 3).dtype == torch.float64
         assert conv_fir(_U, _W, layout="bdl").dtype == torch.bfloat16
+
+
+def test_autocast_narrows_inputs_and_nothing_inside(reference_only: None) -> None:
+    q = _random(2, 2, 40, 64).bfloat16()
+    product, weight = _random(9, 64).bfloat16(), _random(2, 16, 32).bfloat16()
+    calls = (lambda: attention(q, q, q, return_lse=True), lambda: block_diagonal_glu(product, weight, weight))
+    for call in calls:
+        plain = call()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(call(), plain, rtol=0, atol=0)
+
+
+def test_tables_are_made_under_autocast_too(device: str) -> None:
+    """float16 and float64 tables that the first call makes, with products in bfloat16 around it."""
+    code = (
+        "import torch; from kernels.conv_fft import conv_fft; u = torch.ones(1, 1, 9, device={0!r})\n"
+        "with torch.autocast({0!r}, dtype=torch.bfloat16): assert conv_fft(u, u[0]).dtype == torch.bfloat16"
+    )
+    subprocess.run([sys.executable, "-c", code.format(device)], check=True)
 
 
 def test_shapes_may_be_unknown_when_compiling(reference_only: None) -> None:
