@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.arguments import autocast, check_same_dtype, check_shape, check_tensors
+from kernels.arguments import autocast, check_is_tensor, check_same_dtype, check_shape, check_tensors
+from kernels.conv_modal.inputs import DIFFERENTIABLE, SCHEMA, Inputs
 from kernels.differentiation import refuse_double_backward
 from kernels.dispatch import implementation
 from kernels.documents import resolve_documents
@@ -45,8 +46,8 @@ def conv_modal(
     passing; LaughingHyena, Massaroli et al. 2023: modal form). Differentiable once in every tensor. ValueError on anything
     else.
     """
-    y, _ = _call(u, decay, frequency, residue, skip, pregate, postgate, state, cu_seqlens, document_starts, False)
-    return y
+    inputs = Inputs(u, decay, frequency, residue, skip, pregate, postgate, state, document_starts)
+    return _call(inputs, cu_seqlens, False)[0]
 
 
 def conv_modal_state(
@@ -66,7 +67,8 @@ def conv_modal_state(
 
     The state has no gradient: sequences that are trained through whole go through one call, of any length.
     """
-    return _call(u, decay, frequency, residue, skip, pregate, postgate, state, cu_seqlens, document_starts, True)
+    inputs = Inputs(u, decay, frequency, residue, skip, pregate, postgate, state, document_starts)
+    return _call(inputs, cu_seqlens, True)
 
 
 def conv_modal_step(
@@ -82,8 +84,18 @@ def conv_modal_step(
 ) -> tuple[Tensor, Tensor]:
     """One token of `conv_modal` as a recurrence, x = pole x + v, y = Re sum_n r_n x_n: the same numbers, O(modes) per channel.
 
-    u, pregate, postgate: (batch, channels); state: (batch, channels, modes, 2). Returns y like u and the new state.
+    u, pregate, postgate: (batch, channels); state: (batch, channels, modes, 2) as `conv_modal_state` returns it. Returns y like
+    u and the new state. Plain torch, differentiable any number of times. ValueError on wrong shapes.
     """
+    operator = "conv_modal_step"
+    for name, tensor in (("u", u), ("pregate", pregate), ("postgate", postgate), ("state", state)):
+        if tensor is not None:
+            check_is_tensor(operator, name, tensor)
+    u, pregate, postgate = autocast(u, pregate, postgate)  # type: ignore[assignment]
+    check_same_dtype(operator, u=u, pregate=pregate, postgate=postgate)
+    _check_mode_shapes(operator, decay, frequency, residue)
+    check_shape(operator, "u", u, (None, decay.shape[0]), "(batch, channels)")
+    _check_others(operator, Inputs(u, decay, frequency, residue, skip, pregate, postgate, state), "(batch, channels)")
     v = u if pregate is None else u * pregate
     size = torch.exp(decay)
     real, imaginary = size * torch.cos(frequency), size * torch.sin(frequency)
@@ -112,129 +124,91 @@ def modal_filter(decay: Tensor, frequency: Tensor, residue: Tensor, length: int)
 def _check_modes(operator: str, decay: Tensor, frequency: Tensor, residue: Tensor, **others: Tensor | None) -> None:
     check_tensors(operator, dtypes=_MODE_DTYPES, decay=decay, frequency=frequency, residue=residue, **others)
     check_same_dtype(operator, decay=decay, frequency=frequency, residue=residue, **others)
-    check_shape(operator, "decay", decay, (None, None), "(channels, modes)")
-    check_shape(operator, "frequency", frequency, decay.shape, "(channels, modes)")
-    check_shape(operator, "residue", residue, (*decay.shape, 2), "(channels, modes, real and imaginary part)")
+    _check_mode_shapes(operator, decay, frequency, residue)
     if not 1 <= decay.shape[1] <= MAX_MODES:
         raise ValueError(
             f"{operator}: {decay.shape[1]} modes; it takes 1 to {MAX_MODES}: sum several calls, or conv_fft with the filter"
         )
 
 
-def _call(
-    u: Tensor,
-    decay: Tensor,
-    frequency: Tensor,
-    residue: Tensor,
-    skip: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    cu_seqlens: Tensor | None,
-    document_starts: Tensor | None,
-    want_state: bool,
-) -> tuple[Tensor, Tensor]:
-    u, pregate, postgate = autocast(u, pregate, postgate)  # type: ignore[assignment]
+def _check_mode_shapes(operator: str, decay: Tensor, frequency: Tensor, residue: Tensor) -> None:
+    for name, tensor in (("decay", decay), ("frequency", frequency), ("residue", residue)):
+        check_is_tensor(operator, name, tensor)
+    check_shape(operator, "decay", decay, (None, None), "(channels, modes)")
+    check_shape(operator, "frequency", frequency, decay.shape, "(channels, modes)")
+    check_shape(operator, "residue", residue, (*decay.shape, 2), "(channels, modes, real and imaginary part)")
+
+
+def _check_others(operator: str, given: Inputs, axes: str) -> None:
+    """Shapes of the gates, which are u's, skip and state. axes: u's."""
+    for name, gate in (("pregate", given.pregate), ("postgate", given.postgate)):
+        if gate is not None:
+            check_shape(operator, name, gate, given.u.shape, axes)
+    if given.skip is not None:
+        check_is_tensor(operator, "skip", given.skip)
+        check_shape(operator, "skip", given.skip, (given.u.shape[1],), "(channels,)")
+    if given.state is not None:
+        expected = (given.u.shape[0], *given.residue.shape)
+        check_shape(operator, "state", given.state, expected, "(batch, channels, modes, real and imaginary part)")
+
+
+def _call(inputs: Inputs, cu_seqlens: Tensor | None, want_state: bool) -> tuple[Tensor, Tensor]:
+    u, pregate, postgate = autocast(inputs.u, inputs.pregate, inputs.postgate)
+    inputs = inputs._replace(u=u, pregate=pregate, postgate=postgate)
+    u, decay, frequency, residue, skip, pregate, postgate, state, document_starts = inputs
     check_tensors("conv_modal", u=u, pregate=pregate, postgate=postgate)
     check_same_dtype("conv_modal", u=u, pregate=pregate, postgate=postgate)
     _check_modes("conv_modal", decay, frequency, residue, skip=skip, state=state)
     check_tensors("conv_modal", u=u, decay=decay)
     check_shape("conv_modal", "u", u, (None, decay.shape[0], None), "(batch, channels, length)")
-    for name, gate in (("pregate", pregate), ("postgate", postgate)):
-        if gate is not None:
-            check_shape("conv_modal", name, gate, u.shape, "(batch, channels, length)")
-    if skip is not None:
-        check_shape("conv_modal", "skip", skip, (decay.shape[0],), "(channels,)")
-    if state is not None:
-        check_shape(
-            "conv_modal", "state", state, (u.shape[0], *residue.shape), "(batch, channels, modes, real and imaginary part)"
-        )
-    starts = resolve_documents("conv_modal", cu_seqlens, document_starts, u.shape[0], u.shape[2])
-    y, after, _ = _forward(u, decay, frequency, residue, skip, pregate, postgate, state, starts, want_state)
+    _check_others("conv_modal", inputs, "(batch, channels, length)")
+    starts = resolve_documents("conv_modal", cu_seqlens, document_starts, u.shape[0], u.shape[2], u.device)
+    y, after, _ = _forward(*inputs._replace(document_starts=starts), want_state)
     return y, after.detach()
 
 
-@torch.library.custom_op("menagerie::conv_modal", mutates_args=())
-def _forward(
-    u: Tensor,
-    decay: Tensor,
-    frequency: Tensor,
-    residue: Tensor,
-    skip: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    want_state: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+@torch.library.custom_op(
+    "menagerie::conv_modal", mutates_args=(), schema=f"({SCHEMA}, bool want_state) -> (Tensor, Tensor, Tensor)"
+)
+def _forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     """y; the state after the last token, if wanted; states before each tile, which backward goes on from."""
-    module = implementation("conv_modal", u)
-    return module.forward(u, decay, frequency, residue, skip, pregate, postgate, state, document_starts, want_state)
+    *tensors, want_state = arguments
+    inputs = Inputs(*tensors)
+    return implementation("conv_modal", inputs.u).forward(inputs, want_state)
 
 
 @_forward.register_fake
-def _(
-    u: Tensor,
-    decay: Tensor,
-    frequency: Tensor,
-    residue: Tensor,
-    skip: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    want_state: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *tensors, want_state = arguments
+    u, decay, _, residue, *_ = tensors
     after = decay.new_empty(u.shape[0], *residue.shape) if want_state else decay.new_empty(0)
     return u.new_empty(u.shape), after, decay.new_empty(implementation("conv_modal", u).carries_shape(u, decay))
 
 
-@torch.library.custom_op("menagerie::conv_modal_backward", mutates_args=())
-def _backward(
-    dy: Tensor,
-    u: Tensor,
-    decay: Tensor,
-    frequency: Tensor,
-    residue: Tensor,
-    skip: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    carries: Tensor,
-) -> list[Tensor]:
-    """Gradients of u, decay, frequency, residue and of what is there of skip, pregate, postgate and state, in this order."""
-    gradients = implementation("conv_modal", u).backward(
-        dy, u, decay, frequency, residue, skip, pregate, postgate, state, document_starts, carries
-    )
+@torch.library.custom_op(
+    "menagerie::conv_modal_backward", mutates_args=(), schema=f"(Tensor dy, {SCHEMA}, Tensor carries) -> Tensor[]"
+)
+def _backward(dy: Tensor, *saved: Any) -> list[Tensor]:
+    """Gradients of those of the inputs that are there, document_starts apart, in their order."""
+    *tensors, carries = saved
+    inputs = Inputs(*tensors)
+    gradients = implementation("conv_modal", inputs.u).backward(dy, inputs, carries)
     return [gradient for gradient in gradients if gradient is not None]
 
 
 @_backward.register_fake
-def _(
-    dy: Tensor,
-    u: Tensor,
-    decay: Tensor,
-    frequency: Tensor,
-    residue: Tensor,
-    skip: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    carries: Tensor,
-) -> list[Tensor]:
-    return [t.new_empty(t.shape) for t in (u, decay, frequency, residue, skip, pregate, postgate, state) if t is not None]
+def _(dy: Tensor, *saved: Any) -> list[Tensor]:
+    return [tensor.new_empty(tensor.shape) for tensor in saved[:DIFFERENTIABLE] if tensor is not None]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:9], output[2])
+    ctx.save_for_backward(*inputs[:-1], output[2])
 
 
 def _differentiate(ctx: Any, dy: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors
     found = iter(_backward(dy, *saved))
-    return (*(None if tensor is None else next(found) for tensor in saved[:8]), None, None)
+    return (*(None if tensor is None else next(found) for tensor in saved[:DIFFERENTIABLE]), None, None)
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from kernels.conv_modal.inputs import DIFFERENTIABLE, Inputs
 from kernels.differentiation import vjp
 
 
@@ -48,7 +49,8 @@ def conv_modal(
             x = torch.where(begins[:, None, None], torch.zeros_like(x), x)
         x = pole * x + v[:, :, t, None]
         outputs.append((weight * x).real.sum(-1))
-    y = torch.stack(outputs, dim=2) if outputs else torch.zeros_like(v)
+    # Without tokens a product with nothing, so that every input has a gradient
+    y = torch.stack(outputs, dim=2) if outputs else v * (weight * pole * x).real.sum(-1, keepdim=True)
     if skip is not None:
         y = y + skip.to(wide)[:, None] * v
     if postgate is not None:
@@ -56,20 +58,11 @@ def conv_modal(
     return y.to(dtype), torch.view_as_real(x)
 
 
-def forward(
-    u: Tensor,
-    decay: Tensor,
-    frequency: Tensor,
-    residue: Tensor,
-    skip: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    want_state: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    y, after = conv_modal(u, decay, frequency, residue, skip, pregate, postgate, state, document_starts)
-    return y, after.to(decay.dtype).contiguous() if want_state else decay.new_empty(0), decay.new_empty(0)
+def forward(inputs: Inputs, want_state: bool) -> tuple[Tensor, Tensor, Tensor]:
+    y, after = conv_modal(*inputs)
+    # Without tokens the state is the given one, and a custom operator may not return what it was given
+    after = after.to(inputs.decay.dtype, copy=True) if want_state else inputs.decay.new_empty(0)
+    return y, after, inputs.decay.new_empty(0)
 
 
 def carries_shape(u: Tensor, decay: Tensor) -> tuple[int, ...]:
@@ -77,22 +70,9 @@ def carries_shape(u: Tensor, decay: Tensor) -> tuple[int, ...]:
     return (0,)
 
 
-def backward(
-    dy: Tensor,
-    u: Tensor,
-    decay: Tensor,
-    frequency: Tensor,
-    residue: Tensor,
-    skip: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    carries: Tensor,
-) -> tuple[Tensor | None, ...]:
-    """Gradients of u, decay, frequency, residue, skip, pregate, postgate and state; None for what is not there."""
-    arguments = (u, decay, frequency, residue, skip, pregate, postgate, state, document_starts)
-    return tuple(vjp(conv_modal, arguments, [dy, None])[:8])
+def backward(dy: Tensor, inputs: Inputs, carries: Tensor) -> list[Tensor | None]:
+    """Gradients of the inputs, document_starts apart; None for what is not there."""
+    return vjp(conv_modal, inputs, [dy, None])[:DIFFERENTIABLE]
 
 
 def filter_forward(decay: Tensor, frequency: Tensor, residue: Tensor, length: int) -> Tensor:

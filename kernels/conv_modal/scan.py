@@ -111,12 +111,12 @@ def _within(y, x, T, segment, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr, PRECI
 @triton.jit
 def modal_fwd_kernel(
     p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_state, p_start, p_segment, p_y, p_carry, p_after,
-    L, B, tiles, lanes, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
-    C: tl.constexpr, R: tl.constexpr, S: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
+    L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
+    C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
     HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, AFTER: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (channels, splits of the batch). p_state, p_after: (B, D, N, 2) float32; p_carry: (B, D, lanes, N, 2) float32, the
-    states before every S-th chunk, S <= R."""
+    """Grid (channels, splits of the batch). p_state, p_after: (B, D, N, 2) float32; p_carry: (B, D, tiles, N, 2) float32, the
+    states before each tile."""
     h = tl.program_id(0).to(tl.int64)
     D = tl.num_programs(0)
     i = tl.arange(0, C)
@@ -138,16 +138,15 @@ def modal_fwd_kernel(
         b64 = tl.program_id(1) + (step // tiles) * tl.num_programs(1) + 0 * h  # int64
         row = b64 * D + h
         if HAS_STATE:
-            before = tl.where(tile == 0, 1.0, 0.0)
-            carry_r += before * (tl.load(p_state + row * 2 * N + 2 * n)[None, :] - carry_r)
-            carry_i += before * (tl.load(p_state + row * 2 * N + 2 * n + 1)[None, :] - carry_i)
+            p_before = p_state + row * 2 * N + 2 * n[None, :]
+            carry_r = tl.where(tile == 0, tl.load(p_before), carry_r)
+            carry_i = tl.where(tile == 0, tl.load(p_before + 1), carry_i)
         else:
             carry_r = tl.where(tile == 0, 0.0, carry_r)
             carry_i = tl.where(tile == 0, 0.0, carry_i)
-        if S == R:
-            p_here = p_carry + (row * lanes + tile) * 2 * N + 2 * n[None, :]
-            tl.store(p_here, carry_r)
-            tl.store(p_here + 1, carry_i)
+        p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
+        tl.store(p_here, carry_r)
+        tl.store(p_here + 1, carry_i)
         begin = (tile * R + r) * C
         t = begin[:, None] + i[None, :]
         x = _load(p_u + b64 * su_b + h * su_c, t, L)
@@ -166,11 +165,6 @@ def modal_fwd_kernel(
             ai = tl.where((end < begin)[:, None], li, 0.0)
         gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
         sr, si, carry_r, carry_i = _scan(ar, ai, gr, gi, carry_r, carry_i, R, False, HAS_DOCS)
-        if S < R:
-            p_here = p_carry + (row * lanes + (tile * R + r[:, None]) // S) * 2 * N + 2 * n[None, :]
-            keep = ((r % S == 0) & (begin < L))[:, None]
-            tl.store(p_here, sr, mask=keep)
-            tl.store(p_here + 1, si, mask=keep)
         y = tl.dot(operand(_paired(sr, si, R, N), DTYPE), O, input_precision=PRECISION)
         if HAS_DOCS:
             y = tl.where(own < begin[:, None], y, 0.0)

@@ -1,4 +1,4 @@
-"""The modal scan's backward in one kernel, as `scan` has it, with what `lanes` has learnt.
+"""The modal scan's backward for 16-bit tensors and up to 16 modes: what `scan` computes, held where products take it from.
 
 A tile's operands are made at the end of the tile before and carried by the loop, so that they go to shared memory once and all
 products take them from there; the parameters' gradients are four sums of products over all rows, which meet the powers of the
@@ -13,10 +13,36 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_modal.lanes import _element, _operands, _spread, _weighted
-from kernels.conv_modal.scan import _paired, _pairs, _powers, _scan, _times
+from kernels.conv_modal.scan import _paired, _pairs, _powers, _scan, _times, _within
 from kernels.conv_toeplitz.product import diagonals, load_toeplitz, starts_of
 from kernels.triton_support import narrow, operand
+
+
+@triton.jit
+def _element(p, at, mask):
+    return tl.load(p + at, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _operands(
+    p_u, p_pre, p_dy, p_post, at, mask, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, DTYPE: tl.constexpr
+):  # fmt: skip
+    """A tile's gated inputs and gated gradients, as products take them."""
+    x = _element(p_u, at, mask)
+    if HAS_PRE:
+        x *= _element(p_pre, at, mask)
+    dz = _element(p_dy, at, mask)
+    if HAS_POST:
+        dz *= _element(p_post, at, mask)
+    return operand(x, DTYPE), operand(dz, DTYPE)
+
+
+@triton.jit
+def _weighted(M, p_pow, m, weight, C: tl.constexpr, N: tl.constexpr):
+    """Sums over rows of weight pole^m M, M complex in pairs [C, 2N]; real and imaginary parts, [N]."""
+    mr, mi = _pairs(M, C, N)
+    ar, ai = _pairs(_powers(p_pow, m, N) * weight[:, None], C, N)
+    return tl.sum(ar * mr - ai * mi, axis=0), tl.sum(ar * mi + ai * mr, axis=0)
 
 
 @triton.jit
@@ -57,7 +83,7 @@ def modal_tiles_kernel(
     x, dz = _operands(
         p_u + (b64 * su_b + h * su_c + start), p_pre + (b64 * spre_b + h * spre_c + start) if HAS_PRE else p_pre,
         p_dy + ((b64 * D + h) * L + start), p_post + (b64 * spost_b + h * spost_c + start) if HAS_POST else p_post,
-        at, at, at, at, at < L - start, HAS_PRE, HAS_POST, DTYPE,
+        at, at < L - start, HAS_PRE, HAS_POST, DTYPE,
     )  # fmt: skip
     for step in range(0, steps):
         tile = tiles - 1 - step % tiles
@@ -90,7 +116,7 @@ def modal_tiles_kernel(
         dv = tl.dot(after, H, input_precision=PRECISION)
         if HAS_DOCS:
             dv = tl.where(start + at >= end, dv, 0.0)
-        dv = _spread(dv, dz, tl.trans(T), segment, segment, HAS_DOCS, DTYPE, PRECISION)
+        dv = _within(dv, dz, tl.trans(T), segment, HAS_DOCS, DTYPE, PRECISION)
         if HAS_PRE:
             u = _element(p_u + (b64 * su_b + h * su_c + start), at, mask)
             tl.store(p_dpre + here + at, narrow(dv * u, DTYPE), mask=mask)
@@ -116,7 +142,7 @@ def modal_tiles_kernel(
             y = tl.dot(before, O, input_precision=PRECISION)
             if HAS_DOCS:
                 y = tl.where(own < begin, y, 0.0)
-            y = _spread(y, x, T, segment, segment, HAS_DOCS, DTYPE, PRECISION)
+            y = _within(y, x, T, segment, HAS_DOCS, DTYPE, PRECISION)
             y *= _element(p_dy + here, at, mask)
             tl.store(p_dpost + here + at, narrow(y, DTYPE), mask=mask)
         if HAS_STATE:  # the last tile's stays
@@ -130,7 +156,7 @@ def modal_tiles_kernel(
         x, dz = _operands(
             p_u + (b64 * su_b + h * su_c + start), p_pre + (b64 * spre_b + h * spre_c + start) if HAS_PRE else p_pre,
             p_dy + ((b64 * D + h) * L + start), p_post + (b64 * spost_b + h * spost_c + start) if HAS_POST else p_post,
-            at, at, at, at, at < left, HAS_PRE, HAS_POST, DTYPE,
+            at, at < left, HAS_PRE, HAS_POST, DTYPE,
         )  # fmt: skip
     part = h * tl.num_programs(1) + tl.program_id(1)
     causal, _ = diagonals(dT, C)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from kernels.arguments import rows_last
 from kernels.configurations import Configuration
-from kernels.conv_modal.lanes import modal_adjoint_kernel, modal_lanes_kernel
+from kernels.conv_modal.inputs import Inputs
 from kernels.conv_modal.scan import modal_bwd_kernel, modal_fwd_kernel
 from kernels.conv_modal.tables import modal_dfilter_kernel, modal_filter_kernel, modal_gradients_kernel, modal_tables_kernel
 from kernels.conv_modal.tiles import modal_tiles_kernel
@@ -22,42 +23,57 @@ from kernels.conv_toeplitz.reference import segments_of
 from kernels.dispatch import interpreted
 from kernels.triton_support import TRITON_TYPES
 
-# The backward of 16-bit tensors with up to 16 modes: "scan" or "tiles", one kernel, or "lanes", two (modules of these names).
-BACKWARD = "scan"
-
-# Tokens of a chunk and chunks of a tile, and how they are launched; chosen by measurement (benchmarks/NOTES.md).
-_CHUNK = 64
-_ROWS = 64
-_FORWARD = {"num_warps": 4, "num_stages": 3}
-_BACKWARD = {"num_warps": 4, "num_stages": 2}
-_TILES = {"num_warps": 4, "num_stages": 1}
-_ADJOINT = {"num_warps": 4, "num_stages": 2, "maxnreg": 80}
-# R lanes of S chunks, of which W columns are put out at a time.
-_LANES = {"R": 64, "S": 16, "W": 64, "EARLY": False, "num_warps": 4, "num_stages": 1}
-_FILTER = {"R": 64, "num_warps": 4}
 # Programs that a launch should have at least: a few for each of an H200's 132 SMs.
 _PROGRAMS = 792
-_LANE_PROGRAMS = 792
+# The filters' tiles: R chunks of C taps
+_FILTER = {"C": 64, "R": 64, "num_warps": 4}
 if interpreted():
-    _CHUNK, _ROWS, _FILTER = 16, 16, {"R": 16, "num_warps": 4}
-    _LANES |= {"R": 16, "S": 4, "W": 8}
+    _FILTER |= {"C": 16, "R": 16}
+
+
+class _Plan(NamedTuple):
+    """Tokens of a chunk, chunks of a tile, forward's launch options, backward's kernel and its launch options."""
+
+    chunk: int
+    rows: int
+    forward: Mapping[str, int]
+    kernel: Any
+    backward: Mapping[str, int]
+
+
+def _plan(dtype: torch.dtype, padded: int) -> _Plan:
+    """How the scan goes. 16-bit tensors' plans are chosen by measurement (benchmarks/NOTES.md); float32's are not.
+
+    Three tf32 products for one take both halves of each operand from shared memory: in float32 chunks are as short as it needs
+    to fit there (64 modes in chunks of 64 would ask for twice what there is), and as leaves few spilt registers.
+    """
+    if dtype == torch.float32:
+        chunk, warps = 32 if padded <= 16 else 16, 4 if padded <= 32 else 8
+        launch = {"num_warps": warps, "num_stages": 1}
+        plan = _Plan(chunk, 32, launch, modal_bwd_kernel, launch)
+    else:
+        kernel, stages = (modal_tiles_kernel, 1) if padded <= 16 else (modal_bwd_kernel, 2)
+        forward = {"num_warps": 4, "num_stages": 3}
+        plan = _Plan(64, 64, forward, kernel, {"num_warps": 4, "num_stages": stages})
+    return plan._replace(chunk=16, rows=plan.rows // 4) if interpreted() else plan
 
 
 class _Tables:
-    """Powers of the poles for chunks of _CHUNK, and with `dtype` the shifts of the filter's first taps."""
+    """Powers of the poles for the filters' chunks, or with `dtype` for the scan's, and then the shifts of the first taps."""
 
     def __init__(
         self, decay: Tensor, frequency: Tensor, residue: Tensor, skip: Tensor | None = None, dtype: torch.dtype | None = None
     ) -> None:
         self.channels, self.modes = decay.shape
         self.padded = _padded(decay)
-        shape = (self.channels, _CHUNK + 1, self.padded, 2)
+        self.chunk = _FILTER["C"] if dtype is None else _plan(dtype, self.padded).chunk
+        shape = (self.channels, self.chunk + 1, self.padded, 2)
         self.pow, self.cpow = (torch.empty(shape, dtype=torch.float32, device=decay.device) for _ in range(2))
-        self.shifts = None if dtype is None else torch.empty(self.channels, 8, 2 * _CHUNK, dtype=dtype, device=decay.device)
+        self.shifts = None if dtype is None else torch.empty(self.channels, 8, 2 * self.chunk, dtype=dtype, device=decay.device)
         if self.channels:
             modal_tables_kernel[(self.channels,)](
                 *(decay, frequency, residue, skip, self.pow, self.cpow, self.shifts, self.modes),
-                C=_CHUNK,
+                C=self.chunk,
                 N=self.padded,
                 HAS_SKIP=skip is not None,
                 HAS_TABLE=dtype is not None,
@@ -73,7 +89,7 @@ class _Tables:
         if self.channels:
             modal_gradients_kernel[(self.channels,)](
                 *(dtaps, dmode, self.pow, residue, ddecay, dfrequency, dresidue, dskip, self.modes, dmode.shape[1]),
-                C=_CHUNK,
+                C=self.chunk,
                 N=self.padded,
                 HAS_TAPS=dtaps is not None,
                 HAS_SKIP=skip is not None,
@@ -86,38 +102,42 @@ def _padded(decay: Tensor) -> int:
     return max(triton.next_power_of_2(decay.shape[1]), 8)
 
 
-def _way(u: Tensor, decay: Tensor) -> str:
-    """How backward goes: more modes or wider operands than BACKWARD is made for take "scan"."""
-    return BACKWARD if u.dtype != torch.float32 and _padded(decay) <= 16 else "scan"
-
-
-def _step(u: Tensor, decay: Tensor) -> int:
-    """Chunks from one of the states that forward leaves for backward to the next."""
-    return _LANES["S"] if _way(u, decay) == "lanes" else _ROWS
-
-
 def carries_shape(u: Tensor, decay: Tensor) -> tuple[int, ...]:
-    """Shape of the states that backward goes on from: (batch, channels, lanes or tiles, modes padded, 2)."""
-    return u.shape[0], u.shape[1], triton.cdiv(u.shape[2], _CHUNK * _step(u, decay)), _padded(decay), 2
+    """Shape of the states that backward goes on from: (batch, channels, tiles, modes padded, 2)."""
+    padded = _padded(decay)
+    plan = _plan(u.dtype, padded)
+    return u.shape[0], u.shape[1], triton.cdiv(u.shape[2], plan.chunk * plan.rows), padded, 2
 
 
 def _strides(*tensors: Tensor | None) -> list[int]:
     return [stride for tensor in tensors for stride in (tensor.stride()[:2] if tensor is not None else (0, 0))]
 
 
-def _flags(
-    u: Tensor, pregate: Tensor | None, postgate: Tensor | None, state: Tensor | None, starts: Tensor | None
-) -> dict[str, Any]:
+def _dense(inputs: Inputs) -> Inputs:
+    """As kernels read them: sequences' last axes and parameters dense."""
+    u, pregate, postgate = (rows_last(tensor) for tensor in (inputs.u, inputs.pregate, inputs.postgate))
+    decay, frequency, residue = (tensor.contiguous() for tensor in inputs[1:4])
+    skip = None if inputs.skip is None else inputs.skip.contiguous()
+    return Inputs(u, decay, frequency, residue, skip, pregate, postgate, inputs.state, inputs.document_starts)
+
+
+def _flags(inputs: Inputs, padded: int) -> dict[str, Any]:
+    plan = _plan(inputs.u.dtype, padded)
     return {
-        "C": _CHUNK,
-        "R": _ROWS,
-        "HAS_PRE": pregate is not None,
-        "HAS_POST": postgate is not None,
-        "HAS_STATE": state is not None,
-        "HAS_DOCS": starts is not None,
-        "DTYPE": TRITON_TYPES[u.dtype],
-        "PRECISION": "tf32x3" if u.dtype == torch.float32 else "tf32",
+        "C": plan.chunk,
+        "R": plan.rows,
+        "N": padded,
+        "HAS_PRE": inputs.pregate is not None,
+        "HAS_POST": inputs.postgate is not None,
+        "HAS_STATE": inputs.state is not None,
+        "HAS_DOCS": inputs.document_starts is not None,
+        "DTYPE": TRITON_TYPES[inputs.u.dtype],
+        "PRECISION": _precision(inputs.u.dtype),
     }
+
+
+def _precision(dtype: torch.dtype) -> str:
+    return "tf32x3" if dtype == torch.float32 else "tf32"
 
 
 def _splits(batch: int, channels: int) -> int:
@@ -125,21 +145,10 @@ def _splits(batch: int, channels: int) -> int:
     return max(min(batch, triton.cdiv(_PROGRAMS, max(channels, 1))), 1)
 
 
-def forward(
-    u: Tensor,
-    decay: Tensor,
-    frequency: Tensor,
-    residue: Tensor,
-    skip: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    want_state: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def forward(inputs: Inputs, want_state: bool) -> tuple[Tensor, Tensor, Tensor]:
     """y, the state after the last token (if wanted), and the states for backward, shaped as `carries_shape` says."""
-    u, pregate, postgate = rows_last(u), rows_last(pregate), rows_last(postgate)  # type: ignore[assignment]
-    decay, frequency, residue = decay.contiguous(), frequency.contiguous(), residue.contiguous()
+    inputs = _dense(inputs)
+    u, decay, frequency, residue, skip, pregate, postgate, state, document_starts = inputs
     batch, channels, length = u.shape
     tables = _Tables(decay, frequency, residue, skip, u.dtype)
     y = torch.empty(u.shape, dtype=u.dtype, device=u.device)
@@ -149,37 +158,22 @@ def forward(
     if u.numel():
         modal_fwd_kernel[(channels, _splits(batch, channels))](
             *(u, tables.pow, tables.cpow, tables.shifts, pregate, postgate, before, document_starts),
-            *(None if document_starts is None else segments_of(document_starts, _CHUNK), y, carries, after),
-            *(length, batch, triton.cdiv(length, _CHUNK * _ROWS), carries.shape[2], *_strides(u, pregate, postgate)),
-            S=_step(u, decay),
-            N=tables.padded,
+            *(None if document_starts is None else segments_of(document_starts, tables.chunk), y, carries, after),
+            *(length, batch, carries.shape[2], *_strides(u, pregate, postgate)),
             AFTER=want_state,
-            **_flags(u, pregate, postgate, state, document_starts),
-            **_FORWARD,
+            **_flags(inputs, tables.padded),
+            **_plan(u.dtype, tables.padded).forward,
         )
     else:
         after = after.zero_() if before is None else before.clone()
     return y, after[:, :, : tables.modes].contiguous() if want_state else decay.new_empty(0), carries
 
 
-def backward(
-    dy: Tensor,
-    u: Tensor,
-    decay: Tensor,
-    frequency: Tensor,
-    residue: Tensor,
-    skip: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    carries: Tensor,
-) -> tuple[Tensor | None, ...]:
-    """Gradients of u, decay, frequency, residue, skip, pregate, postgate and state; None for what is not there."""
-    dy = dy.contiguous()
-    u, pregate, postgate = rows_last(u), rows_last(pregate), rows_last(postgate)  # type: ignore[assignment]
-    decay, frequency, residue = decay.contiguous(), frequency.contiguous(), residue.contiguous()
-    batch, channels, _ = u.shape
+def backward(dy: Tensor, inputs: Inputs, carries: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of the inputs, document_starts apart; None for what is not there."""
+    dy, inputs = dy.contiguous(), _dense(inputs)
+    u, decay, frequency, residue, skip, pregate, postgate, state, document_starts = inputs
+    batch, channels, length = u.shape
     tables = _Tables(decay, frequency, residue, skip, u.dtype)
 
     def like(tensor: Tensor | None) -> Tensor | None:
@@ -187,86 +181,27 @@ def backward(
 
     du, dpre, dpost = like(u), like(pregate), like(postgate)
     adjoint = None if state is None else carries.new_zeros(batch, channels, tables.padded, 2)
-    segments = None if document_starts is None else segments_of(document_starts, _CHUNK)
-    flags = _flags(u, pregate, postgate, state, document_starts) | {"N": tables.padded}
-    inputs = (dy, u, tables, pregate, postgate, document_starts, segments, carries)
-    outputs, way = (du, dpre, dpost, adjoint), _way(u, decay)
-    if way == "lanes":
-        dtaps, dmode = _backward_lanes(inputs, outputs, flags)
-    elif way == "tiles":
-        dtaps, dmode = _backward_one(modal_tiles_kernel, _TILES, inputs, outputs, flags)
-    else:
-        dtaps, dmode = _backward_one(modal_bwd_kernel, _BACKWARD, inputs, outputs, flags)
+    # What each program leaves of the gradients of the first taps and of the modes' factors
+    splits = _splits(batch, channels)
+    new = torch.empty if u.numel() else torch.zeros
+    dtaps = new(channels, splits, tables.chunk, dtype=torch.float32, device=u.device)
+    dmode = new(channels, splits, 2, tables.padded, 2, dtype=torch.float32, device=u.device)
+    if u.numel():
+        plan = _plan(u.dtype, tables.padded)
+        plan.kernel[(channels, splits)](
+            *(dy, u, tables.pow, tables.cpow, tables.shifts, pregate, postgate, document_starts),
+            *(None if document_starts is None else segments_of(document_starts, tables.chunk), carries),
+            *(du, dpre, dpost, adjoint, dtaps, dmode),
+            *(length, batch, carries.shape[2], *_strides(u, pregate, postgate)),
+            **_flags(inputs, tables.padded),
+            **plan.backward,
+        )
     ddecay, dfrequency, dresidue, dskip = tables.gradients(dtaps, dmode, residue, skip)
     dstate = None
     if adjoint is not None:
         factor = torch.view_as_complex(residue)[None] * torch.view_as_complex(adjoint[:, :, : tables.modes].contiguous())
         dstate = torch.view_as_real(factor.conj().resolve_conj()).contiguous()
     return du, ddecay, dfrequency, dresidue, dskip, dpre, dpost, dstate
-
-
-def _parts(u: Tensor, splits: int, modes: int) -> tuple[Tensor, Tensor]:
-    """What each program leaves of the gradients of the first taps and of the modes' factors."""
-    new = torch.empty if u.numel() else torch.zeros
-    taps = new(u.shape[1], splits, _CHUNK, dtype=torch.float32, device=u.device)
-    return taps, new(u.shape[1], splits, 2, modes, 2, dtype=torch.float32, device=u.device)
-
-
-def _backward_one(
-    kernel: Any, launch: dict[str, Any], inputs: tuple[Any, ...], outputs: tuple[Any, ...], flags: dict[str, Any]
-) -> tuple[Tensor, Tensor]:
-    dy, u, tables, pregate, postgate, starts, segments, carries = inputs
-    batch, channels, length = u.shape
-    splits = _splits(batch, channels)
-    dtaps, dmode = _parts(u, splits, tables.padded)
-    if u.numel():
-        kernel[(channels, splits)](
-            *(dy, u, tables.pow, tables.cpow, tables.shifts, pregate, postgate, starts, segments, carries),
-            *(*outputs, dtaps, dmode),
-            *(length, batch, triton.cdiv(length, _CHUNK * _ROWS), *_strides(u, pregate, postgate)),
-            **flags,
-            **launch,
-        )
-    return dtaps, dmode
-
-
-def _narrow(dy: Tensor, u: Tensor, pregate: Tensor | None, postgate: Tensor | None, lanes: int) -> bool:
-    """Whether the elements that a block of lanes works on are within 2^31 of each other."""
-    rows = min(u.shape[0] - 1, _LANES["R"] // lanes + 1)
-    step = max(tensor.stride(0) for tensor in (dy, u, pregate, postgate) if tensor is not None)
-    return rows * step + u.shape[2] + _LANES["S"] * _CHUNK < 2**31
-
-
-def _backward_lanes(inputs: tuple[Any, ...], outputs: tuple[Any, ...], flags: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    dy, u, tables, pregate, postgate, starts, segments, carries = inputs
-    du, dpre, dpost, adjoint = outputs
-    batch, channels, length = u.shape
-    chunks, lanes = triton.cdiv(length, _CHUNK), carries.shape[2]
-    blocks = triton.cdiv(batch * lanes, _LANES["R"])
-    splits = max(min(blocks, triton.cdiv(_LANE_PROGRAMS, max(channels, 1))), 1)
-    dtaps, dmode = _parts(u, splits, tables.padded)
-    if u.numel():
-        adjoints = u.new_empty(batch, channels, chunks, tables.padded, 2)
-        without = {"HAS_PRE", "R"}
-        modal_adjoint_kernel[(channels, _splits(batch, channels))](
-            *(dy, tables.pow, postgate, starts, adjoints, adjoint),
-            *(length, batch, triton.cdiv(length, _CHUNK * _ROWS), chunks, *_strides(postgate)),
-            R=_ROWS,
-            **{name: flag for name, flag in flags.items() if name not in without},
-            **_ADJOINT,
-        )
-        without = {"HAS_STATE", "R"}
-        modal_lanes_kernel[(channels, splits)](
-            *(dy, u, tables.pow, tables.cpow, tables.shifts, pregate, postgate, starts, segments, carries, adjoints),
-            *(du, dpre, dpost, dtaps, dmode),
-            *(length, batch * lanes, blocks, lanes, chunks, min(chunks, _LANES["S"]), *_strides(u, pregate, postgate)),
-            ALIKE=all(gate is None or gate.stride() == u.stride() for gate in (pregate, postgate)),
-            DENSE=u.is_contiguous(),
-            NARROW=_narrow(dy, u, pregate, postgate, lanes),
-            **{name: flag for name, flag in flags.items() if name not in without},
-            **_LANES,
-        )
-    return dtaps, dmode
 
 
 def _pad_modes(state: Tensor, modes: int) -> Tensor:
@@ -278,23 +213,20 @@ def filter_forward(decay: Tensor, frequency: Tensor, residue: Tensor, length: in
     tables = _Tables(decay, frequency, residue)
     k = torch.empty(tables.channels, length, dtype=torch.float32, device=decay.device)
     if k.numel():
-        grid = (tables.channels, triton.cdiv(length, _CHUNK * _FILTER["R"]))
-        modal_filter_kernel[grid](
-            decay, frequency, residue, tables.cpow, k, length, tables.modes, C=_CHUNK, N=tables.padded, **_FILTER
-        )
+        grid = (tables.channels, triton.cdiv(length, _FILTER["C"] * _FILTER["R"]))
+        modal_filter_kernel[grid](decay, frequency, residue, tables.cpow, k, length, tables.modes, N=tables.padded, **_FILTER)
     return k
 
 
 def filter_backward(dk: Tensor, decay: Tensor, frequency: Tensor, residue: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     decay, frequency, residue, dk = decay.contiguous(), frequency.contiguous(), residue.contiguous(), dk.contiguous()
     tables = _Tables(decay, frequency, residue)
-    tiles = triton.cdiv(dk.shape[1], _CHUNK * _FILTER["R"])
+    tiles = triton.cdiv(dk.shape[1], _FILTER["C"] * _FILTER["R"])
     splits = max(min(tiles, triton.cdiv(_PROGRAMS, max(tables.channels, 1))), 1)
     part = torch.zeros(tables.channels, splits, 2, tables.padded, 2, dtype=torch.float32, device=dk.device)
     if dk.numel():
         modal_dfilter_kernel[(tables.channels, splits)](
             *(dk, decay, frequency, residue, tables.pow, part, dk.shape[1], tables.modes, tiles),
-            C=_CHUNK,
             N=tables.padded,
             **_FILTER,
         )
@@ -302,52 +234,69 @@ def filter_backward(dk: Tensor, decay: Tensor, frequency: Tensor, residue: Tenso
     return ddecay, dfrequency, dresidue
 
 
-# Bytes. The backward scan spills with 4 warps and is faster than with 8, which do not.
-_SPILLS = {"backward_gated": 384, "tiles_gated": 64, "lanes_gated": 192}
+# Bytes that a thread may spill, by kernel and number of modes; elsewhere none.
+_SPILLS: dict[str, int] = {}
+# Arguments that are not in the sequences' dtype
+_FLOATS = "decay frequency residue skip pow cpow state carry after dstate k dk dmode part ddecay dfrequency dresidue dskip"
+_POINTERS = {"*fp32": _FLOATS.split(), "*i32": ["start", "segment"]}
+# What is None without its flag
+_OPTIONAL = {
+    "HAS_PRE": ("p_pre", "p_dpre"),
+    "HAS_POST": ("p_post", "p_dpost"),
+    "HAS_STATE": ("p_state", "p_dstate"),
+    "HAS_DOCS": ("p_start", "p_segment"),
+    "AFTER": ("p_after",),
+}
 
 
 def shipped() -> Iterator[Configuration]:
-    """16 modes in bfloat16, gated; tables and filters."""
-    bf16 = ("p_u", "p_dy", "p_table", "p_pre", "p_post", "p_y", "p_du", "p_dpre", "p_dpost", "p_adjoint")
-    fp32 = ("p_decay", "p_frequency", "p_residue", "p_skip", "p_pow", "p_cpow", "p_state", "p_carry", "p_after", "p_dstate")
-    fp32 += ("p_k", "p_dk", "p_dmode", "p_part", "p_ddecay", "p_dfrequency", "p_dresidue", "p_dskip")
-    numbers = ("L", "B", "tiles", "lanes", "modes", "chunks", "total", "blocks", "steps", "splits")
-    signature = dict.fromkeys(bf16, "*bf16") | dict.fromkeys(fp32, "*fp32") | dict.fromkeys(numbers, "i32")
-    signature |= dict.fromkeys(("p_start", "p_segment"), "*i32")
-    signature |= {f"s{tensor}_{axis}": "i32" for tensor in ("u", "pre", "post") for axis in "bc"}
-    flags = dict.fromkeys(("HAS_STATE", "HAS_DOCS", "AFTER"), False) | dict.fromkeys(("ALIKE", "DENSE", "NARROW"), True)
-    flags |= dict.fromkeys(("HAS_PRE", "HAS_POST", "HAS_SKIP", "HAS_TABLE", "HAS_TAPS"), True)
-    usual = {"C": _CHUNK, "R": _ROWS, "N": 16, "DTYPE": TRITON_TYPES[torch.bfloat16], "PRECISION": "tf32"} | flags
-    backward: dict[str, list[tuple[str, Any, dict[str, Any]]]] = {
-        "scan": [("backward_gated", modal_bwd_kernel, _BACKWARD)],
-        "tiles": [("tiles_gated", modal_tiles_kernel, _TILES)],
-        "lanes": [("adjoint_gated", modal_adjoint_kernel, _ADJOINT), ("lanes_gated", modal_lanes_kernel, _LANES)],
-    }
-    variants: list[tuple[str, Any, dict[str, Any]]] = [
-        ("forward_gated", modal_fwd_kernel, _FORWARD | {"S": _LANES["S"] if BACKWARD == "lanes" else _ROWS}),
-        *backward[BACKWARD],
+    """Tables and filters; the scan gated, alone and with documents and states, which takes most registers and memory."""
+    usual = {"C": 64, "HAS_SKIP": True, "HAS_TABLE": True, "HAS_TAPS": True}
+    for name, kernel, launch in (
         ("tables", modal_tables_kernel, {}),
         ("gradients", modal_gradients_kernel, {}),
-        ("filter", modal_filter_kernel, {}),
-        ("dfilter", modal_dfilter_kernel, {}),
-    ]
-    absent = {
-        "p_state": "HAS_STATE",
-        "p_start": "HAS_DOCS",
-        "p_segment": "HAS_DOCS",
-        "p_after": "AFTER",
-        "p_dstate": "HAS_STATE",
-    }
-    for name, kernel, launch in variants:
-        constants = usual | {p: None for p, flag in absent.items() if not usual[flag]} | launch
-        yield Configuration(
-            name,
-            kernel,
-            signature,
-            {k: v for k, v in constants.items() if k in kernel.arg_names},
-            num_warps=launch.get("num_warps", 4),
-            num_stages=launch.get("num_stages", 2),
-            options={k: v for k, v in launch.items() if k == "maxnreg"},
-            wgmma="gated" in name,
-            spills=_SPILLS.get(name, 0),
-        )
+        ("filter", modal_filter_kernel, _FILTER),
+        ("dfilter", modal_dfilter_kernel, _FILTER),
+    ):
+        yield _configuration(name, kernel, torch.bfloat16, 16, usual, launch)
+    for dtype, modes in ((torch.bfloat16, (16, 32, 64)), (torch.float32, (8, 16, 32, 64))):
+        for count, more in product(modes, (False, True)):
+            yield from _scan(dtype, count, True, True, more, more)
+
+
+def variants() -> Iterator[Configuration]:
+    """Every variant of the scan: what a change of launch options is to be compiled with once."""
+    for dtype, modes in product((torch.float32, torch.bfloat16, torch.float16), (8, 16, 32, 64)):
+        for flags in product((False, True), repeat=4):
+            yield from _scan(dtype, modes, *flags)
+
+
+def _scan(dtype: torch.dtype, modes: int, pre: bool, post: bool, documents: bool, state: bool) -> Iterator[Configuration]:
+    """Forward and backward. state: one is given and forward leaves one."""
+    plan = _plan(dtype, modes)
+    flags = {"HAS_PRE": pre, "HAS_POST": post, "HAS_DOCS": documents, "HAS_STATE": state, "AFTER": state}
+    suffix = "_".join([str(dtype).removeprefix("torch."), str(modes)] + [f[4:].lower() for f in list(flags)[:4] if flags[f]])
+    for way, kernel, launch in (("forward", modal_fwd_kernel, plan.forward), ("backward", plan.kernel, plan.backward)):
+        yield _configuration(f"{way}_{suffix}", kernel, dtype, modes, flags | {"C": plan.chunk, "R": plan.rows}, launch)
+
+
+def _configuration(
+    name: str, kernel: Any, dtype: torch.dtype, modes: int, constants: dict[str, Any], launch: Mapping[str, int]
+) -> Configuration:
+    constants = constants | {"N": modes, "DTYPE": TRITON_TYPES[dtype], "PRECISION": _precision(dtype), **launch}
+    for flag, pointers in _OPTIONAL.items():
+        if not constants.get(flag):
+            constants |= dict.fromkeys(pointers)
+    signature = {arg: f"*{TRITON_TYPES[dtype]}" if arg.startswith("p_") else "i32" for arg in kernel.arg_names}
+    for pointer, names in _POINTERS.items():
+        signature |= {f"p_{name}": pointer for name in names}
+    return Configuration(
+        name,
+        kernel,
+        signature,
+        {k: v for k, v in constants.items() if k in kernel.arg_names},
+        num_warps=launch.get("num_warps", 4),
+        num_stages=launch.get("num_stages", 2),
+        wgmma="HAS_DOCS" in constants and constants["R"] >= 64,
+        spills=_SPILLS.get(f"{kernel.fn.__name__} {modes}", 0),
+    )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kernels.conv_modal import conv_modal, conv_modal_state
 from kernels.conv_modal.cases import arguments, case, filter_case, modes, state_case
 from kernels.verification import verify
+
+KERNELS = ["modal_bwd_kernel", "modal_tiles_kernel"]
 
 
 @pytest.mark.parametrize(
@@ -21,32 +24,46 @@ def test_values_and_gradients_are_the_references(dtype: torch.dtype, inputs: dic
     assert not verify(case("test", dtype, inputs), device).failures
 
 
-@pytest.mark.parametrize(("way", "early"), [("lanes", False), ("lanes", True), ("tiles", False)])
-@pytest.mark.parametrize(
-    ("dtype", "inputs"),
-    [
-        (torch.float32, arguments(2, 1, 300, 3, fused=True, documents=[5, 0, 1, 280, 17, 297])),
-        (torch.float32, arguments(5, 1, 150, 3)),  # a block of lanes that is not full
-        (torch.bfloat16, arguments(2, 1, 70, 9, fused=True)),
-    ],
-)
-def test_other_ways_back_are_right(
-    dtype: torch.dtype, inputs: dict, way: str, early: bool, device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _take(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backward goes by this kernel, whatever the dtype."""
     from kernels.conv_modal import triton
 
-    monkeypatch.setattr(triton, "_way", lambda u, decay: way)
-    monkeypatch.setitem(triton._LANES, "EARLY", early)
-    if early:  # and offsets of 64 bits
-        monkeypatch.setattr(triton, "_narrow", lambda *tensors: False)
+    plan = triton._plan
+    monkeypatch.setattr(triton, "_plan", lambda *of: plan(*of)._replace(kernel=getattr(triton, kernel)))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "inputs"),
+    [
+        # In float32 nothing hides in roundings
+        (
+            "modal_tiles_kernel",
+            torch.float32,
+            arguments(2, 1, 300, 3, fused=True, documents=[5, 0, 1, 280, 17, 297]),
+        ),
+        ("modal_tiles_kernel", torch.float32, arguments(5, 1, 150, 3)),
+        ("modal_bwd_kernel", torch.float16, arguments(2, 1, 70, 9, fused=True)),
+    ],
+)
+def test_each_kernel_is_right_in_each_dtype(
+    kernel: str, dtype: torch.dtype, inputs: dict, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _take(kernel, monkeypatch)
     assert not verify(case("test", dtype, inputs), device).failures
 
 
-@pytest.mark.parametrize("way", ["lanes", "tiles"])
-def test_other_ways_back_take_slices(way: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kernels.conv_modal import conv_modal, triton
+def test_gradients_are_of_the_kernel_for_their_dtype_and_number_of_modes() -> None:
+    from kernels.conv_modal import triton
 
-    monkeypatch.setattr(triton, "_way", lambda u, decay: way)
+    for dtype in (torch.bfloat16, torch.float16):
+        assert triton._plan(dtype, 16).kernel is triton.modal_tiles_kernel
+        assert triton._plan(dtype, 32).kernel is triton.modal_bwd_kernel
+    assert triton._plan(torch.float32, 8).kernel is triton.modal_bwd_kernel
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_gates_may_be_slices(kernel: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _take(kernel, monkeypatch)
     inputs = {name: value.to(device, torch.float32) for name, value in arguments(2, 2, 100, 3, fused=True).items()}
     projected = torch.stack([inputs.pop(name) for name in ("u", "pregate", "postgate")], dim=1).requires_grad_()
     gradients = []
@@ -57,45 +74,82 @@ def test_other_ways_back_take_slices(way: str, device: str, monkeypatch: pytest.
     assert torch.equal(*gradients)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value")
-@pytest.mark.parametrize("way", ["scan", "lanes", "tiles"])
-def test_what_is_no_number_stays_in_its_document(way: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kernels.conv_modal import conv_modal, triton
+def test_parameters_may_have_any_strides(device: str) -> None:
+    inputs = {name: value.to(device, torch.float32) for name, value in arguments(2, 4, 40, 3, fused=True).items()}
+    results = []
+    for dense in (True, False):
+        given = dict(inputs)
+        for name in ("decay", "frequency", "residue", "skip", "state"):
+            axis = inputs[name].ndim - 1 if name != "skip" else 0
+            spread = torch.stack([inputs[name], torch.full_like(inputs[name], torch.nan)], dim=axis + 1).flatten(axis, axis + 1)
+            given[name] = inputs[name].clone() if dense else spread[..., ::2]
+            given[name].requires_grad_()
+        y = conv_modal(**given)
+        wanted = [given[name] for name in ("decay", "frequency", "residue", "skip", "state")]
+        results.append((y, *torch.autograd.grad(y.square().sum(), wanted)))
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
 
-    monkeypatch.setattr(triton, "_way", lambda u, decay: way)
-    length, bad = 600, slice(100, 330)  # two tiles, and documents that begin in the middle of chunks
-    inputs = arguments(1, 1, length, 3, documents=[100, 230, 270])
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("broken", ["u", "state"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_what_is_no_number_stays_in_its_document(
+    kernel: str, broken: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels.conv_modal import triton
+
+    _take(kernel, monkeypatch)
+    monkeypatch.setattr(triton, "_PROGRAMS", 1)  # one program has both rows
+    length = 600  # three tiles, and documents that begin in the middle of chunks
+    bad = slice(0, 100) if broken == "state" else slice(100, 330)
+    inputs = arguments(2, 1, length, 3, fused=True, documents=[100, 230, 270, 600])
     inputs = {n: v.to(device, torch.float32) if v.is_floating_point() else v.to(device) for n, v in inputs.items()}
-    u, results = inputs.pop("u"), []
-    for value in (0.5, float("nan"), float("inf")):
-        changed = u.clone()
-        changed[..., 200] = value
-        changed.requires_grad_()
-        y = conv_modal(changed, **inputs)
-        gradient = torch.ones_like(y)
-        gradient[..., 250] = value
-        results.append((y, torch.autograd.grad(y, changed, gradient)[0]))
+    results = []
+    for value in (0.5, torch.nan, torch.inf):
+        given = {name: tensor.clone() for name, tensor in inputs.items()}
+        if broken == "state":
+            given["state"][0] = value
+        else:
+            given["u"][0, :, 200] = value
+        wanted = [given[name].requires_grad_() for name in ("u", "pregate", "postgate", "state")]
+        y, after = conv_modal_state(**given)
+        dy = torch.ones_like(y)
+        dy[0, :, bad.start + 50] = value
+        results.append((y.detach(), *torch.autograd.grad(y, wanted, dy), after))
     for others in results[1:]:
         for usual, other in zip(results[0], others, strict=True):
-            assert not other[..., bad].isfinite().all()
-            assert torch.equal(usual[..., : bad.start], other[..., : bad.start])
-            assert torch.equal(usual[..., bad.stop :], other[..., bad.stop :])
+            if other.shape == inputs["u"].shape:
+                assert not other[0, :, bad].isfinite().all()
+                assert torch.equal(usual[0, :, : bad.start], other[0, :, : bad.start])
+                assert torch.equal(usual[0, :, bad.stop :], other[0, :, bad.stop :])
+            assert torch.equal(usual[1], other[1])
+        dstate, after = others[-2:]
+        assert torch.equal(after, results[0][-1])
+        assert dstate[0].isfinite().all() == (broken != "state")
+
+
+@pytest.mark.parametrize("runs", ["kernel", "reference"])
+def test_a_sequence_of_no_tokens_leaves_the_state(runs: str, device: str, request: pytest.FixtureRequest) -> None:
+    if runs == "reference":
+        request.getfixturevalue("reference_only")
+        device = "cpu"
+    inputs = {
+        name: value.to(device, torch.float32).requires_grad_() for name, value in arguments(2, 2, 0, 3, fused=True).items()
+    }
+    y, after = conv_modal_state(**inputs)
+    assert y.shape == (2, 2, 0)
+    assert torch.equal(after, inputs["state"])
+    assert after.data_ptr() != inputs["state"].data_ptr()
+    for name, gradient in zip(inputs, torch.autograd.grad(y.sum(), list(inputs.values())), strict=True):
+        assert torch.equal(gradient, torch.zeros_like(inputs[name])), name
+    del inputs["state"]
+    assert not conv_modal_state(**inputs)[1].any()
 
 
 @pytest.mark.parametrize("documents", [None, [100, 250]])
 def test_the_state_after_a_sequence_is_the_recurrences(documents: list[int] | None, device: str) -> None:
     inputs = arguments(1, 1, 350, 3, fused=True, documents=documents)
     assert not verify(state_case("test", torch.float32, inputs), device).failures
-
-
-@pytest.mark.parametrize("modes", [16, 64])
-def test_the_backwards_states_have_the_shape_that_is_promised(modes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kernels.conv_modal import triton
-
-    monkeypatch.setattr(triton, "BACKWARD", "lanes")
-    u, decay = torch.empty(2, 3, 1000, dtype=torch.float16), torch.empty(3, modes)
-    step = triton._LANES["S"] if modes == 16 else triton._ROWS
-    assert triton.carries_shape(u, decay) == (2, 3, -(-1000 // (triton._CHUNK * step)), modes, 2)
 
 
 def test_the_filter_and_its_gradients_are_the_references(device: str) -> None:

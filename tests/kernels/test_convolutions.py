@@ -31,6 +31,10 @@ def _modes(dtype: torch.dtype = torch.float32) -> list[Tensor]:
     return [tensor.to(dtype) for tensor in modes(2, 3).values()]
 
 
+def _state() -> Tensor:
+    return torch.zeros(1, 2, 3, 2)
+
+
 def _convolutions(device: str, dtype: torch.dtype = torch.float32) -> dict[str, Convolution]:
     """Each convolution of (1, 2, length) as a function of u and keywords, parameters fixed."""
     short, long = _random(2, 3, dtype=dtype).to(device), _random(1, 20, dtype=dtype).to(device)
@@ -69,7 +73,7 @@ def test_nothing_before_or_in_another_document_moves(name: str, device: str) -> 
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-@pytest.mark.parametrize("name", ["conv_fir", "conv_fir bld", "conv_toeplitz"])
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_not_finite_stays_in_its_document(name: str, value: float, device: str) -> None:
     convolve = _convolutions(device)[name]
     documents = DOCUMENTS.to(device)
@@ -240,6 +244,22 @@ def test_the_filter_is_the_response_to_an_impulse(reference_only: None) -> None:
         (lambda u: conv_modal(u, *(t.half() for t in _modes())), "decay is float16; it may be float32, float64"),
         (lambda u: conv_modal(u, *(t.to("meta") for t in _modes())), "decay is on meta"),
         (lambda u: conv_modal(u, torch.zeros(2, 65), torch.zeros(2, 65), torch.zeros(2, 65, 2)), "65 modes; it takes 1 to 64"),
+        (
+            lambda u: conv_modal_step(u, *_modes(), _state()),
+            r"conv_modal_step: u has shape \(1, 2, 5\); it must be \(batch, channels",
+        ),
+        (
+            lambda u: conv_modal_step(u[..., 0], *_modes(), _state()[:, :1]),
+            r"state has shape \(1, 1, 3, 2\); it must be \(batch",
+        ),
+        (
+            lambda u: conv_modal_step(u[..., 0], *_modes(), _state(), skip=u),
+            r"skip has shape \(1, 2, 5\); it must be \(channels",
+        ),
+        (lambda u: conv_modal_step(u[..., 0], *_modes(), _state(), postgate=u), r"postgate has shape \(1, 2, 5\); it must be"),
+        (lambda u: conv_modal_step(u[:, :1, 0], *_modes(), _state()), r"u has shape \(1, 1\); it must be \(batch, channels"),
+        (lambda u: conv_modal_step(u[..., 0], *_modes()[:2], _state(), _state()), "residue has shape"),
+        (lambda u: conv_modal(u, *_modes(), document_starts=torch.zeros(1, 5, device="meta")), "document_starts is on meta"),
         (lambda u: conv_toeplitz(u, torch.zeros(2, 5), cu_seqlens=torch.tensor([0, 3])), "from 0 to 3; it must run from 0 to"),
         (lambda u: conv_toeplitz(u, torch.zeros(2, 5), cu_seqlens=torch.tensor([0, 4, 3, 5])), "cu_seqlens decreases"),
         (lambda u: conv_toeplitz(u, torch.zeros(2, 5), document_starts=torch.zeros(1, 5)), "document_starts is float32"),
