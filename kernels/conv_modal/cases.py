@@ -104,6 +104,8 @@ def cases() -> Iterator[Case]:
         yield case("B2 D8 L1500 N8 everything", dtype, everything)
         yield state_case("B2 D8 L1500 N8 everything, states", dtype, everything)
     yield case("B1 D4 L5000 N5 two tiles", torch.bfloat16, arguments(1, 4, 5000, 5, fused=True))
+    for count in (16, 32, 64):  # what takes most shared memory
+        yield case(f"B2 D4 L1000 N{count} gated", torch.float32, arguments(2, 4, 1000, count, fused=True))
     yield case("B3 D4 L7 N32", torch.bfloat16, arguments(3, 4, 7, 32))
     yield case("B2 D16 L200 N64", torch.bfloat16, arguments(2, 16, 200, 64, fused=True))
     yield filter_case("D16 L10000 N16", {**modes(16, 16), "length": 10000})

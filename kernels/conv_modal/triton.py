@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -48,9 +49,8 @@ def _plan(dtype: torch.dtype, padded: int) -> _Plan:
     to fit there (64 modes in chunks of 64 would ask for twice what there is), and as leaves few spilt registers.
     """
     if dtype == torch.float32:
-        chunk, warps = 32 if padded <= 16 else 16, 4 if padded <= 32 else 8
-        launch = {"num_warps": warps, "num_stages": 1}
-        plan = _Plan(chunk, 32, launch, modal_bwd_kernel, launch)
+        launch = {"num_warps": 4, "num_stages": 1}
+        plan = _Plan(32 if padded <= 16 else 16, 32 if padded <= 32 else 16, launch, modal_bwd_kernel, launch)
     else:
         kernel, stages = (modal_tiles_kernel, 1) if padded <= 16 else (modal_bwd_kernel, 2)
         forward = {"num_warps": 4, "num_stages": 3}
@@ -234,8 +234,13 @@ def filter_backward(dk: Tensor, decay: Tensor, frequency: Tensor, residue: Tenso
     return ddecay, dfrequency, dresidue
 
 
-# Bytes that a thread may spill, by kernel and number of modes; elsewhere none.
-_SPILLS: dict[str, int] = {}
+# Bytes that a thread may spill, by number of modes: without documents and states, and with. Elsewhere none.
+_SPILLS = {
+    "forward_bfloat16": {16: (0, 192), 32: (0, 384), 64: (128, 1344)},
+    "backward_bfloat16": {16: (64, 1152), 32: (1600, 2112), 64: (3904, 3840)},
+    "backward_float32": {8: (448, 128), 16: (1024, 448), 32: (832, 928), 64: (2496, 2304)},
+}
+_ANY = 1 << 16
 # Arguments that are not in the sequences' dtype
 _FLOATS = "decay frequency residue skip pow cpow state carry after dstate k dk dmode part ddecay dfrequency dresidue dskip"
 _POINTERS = {"*fp32": _FLOATS.split(), "*i32": ["start", "segment"]}
@@ -262,22 +267,26 @@ def shipped() -> Iterator[Configuration]:
     for dtype, modes in ((torch.bfloat16, (16, 32, 64)), (torch.float32, (8, 16, 32, 64))):
         for count, more in product(modes, (False, True)):
             yield from _scan(dtype, count, True, True, more, more)
+    for count in (32, 64):  # loads that run ahead take most memory here
+        yield from _scan(torch.bfloat16, count, False, True, False, True)
 
 
 def variants() -> Iterator[Configuration]:
-    """Every variant of the scan: what a change of launch options is to be compiled with once."""
+    """Every variant of the scan, to see once that a change of plans fits in shared memory; spills are `shipped`'s matter."""
     for dtype, modes in product((torch.float32, torch.bfloat16, torch.float16), (8, 16, 32, 64)):
         for flags in product((False, True), repeat=4):
-            yield from _scan(dtype, modes, *flags)
+            yield from (replace(each, spills=_ANY) for each in _scan(dtype, modes, *flags))
 
 
 def _scan(dtype: torch.dtype, modes: int, pre: bool, post: bool, documents: bool, state: bool) -> Iterator[Configuration]:
     """Forward and backward. state: one is given and forward leaves one."""
     plan = _plan(dtype, modes)
     flags = {"HAS_PRE": pre, "HAS_POST": post, "HAS_DOCS": documents, "HAS_STATE": state, "AFTER": state}
-    suffix = "_".join([str(dtype).removeprefix("torch."), str(modes)] + [f[4:].lower() for f in list(flags)[:4] if flags[f]])
+    there = "".join(f"_{flag.removeprefix('HAS_').lower()}" for flag, on in flags.items() if on and flag != "AFTER")
     for way, kernel, launch in (("forward", modal_fwd_kernel, plan.forward), ("backward", plan.kernel, plan.backward)):
-        yield _configuration(f"{way}_{suffix}", kernel, dtype, modes, flags | {"C": plan.chunk, "R": plan.rows}, launch)
+        name, constants = f"{way}_{str(dtype).removeprefix('torch.')}", flags | {"C": plan.chunk, "R": plan.rows}
+        spills = _SPILLS.get(name, {}).get(modes, (0, 0))[documents or state]
+        yield replace(_configuration(f"{name}_{modes}{there}", kernel, dtype, modes, constants, launch), spills=spills)
 
 
 def _configuration(
@@ -298,5 +307,4 @@ def _configuration(
         num_warps=launch.get("num_warps", 4),
         num_stages=launch.get("num_stages", 2),
         wgmma="HAS_DOCS" in constants and constants["R"] >= 64,
-        spills=_SPILLS.get(f"{kernel.fn.__name__} {modes}", 0),
     )

@@ -18,6 +18,7 @@ KERNELS = ["modal_bwd_kernel", "modal_tiles_kernel"]
         (torch.float32, arguments(2, 1, 300, 3, fused=True, documents=[5, 0, 1, 280, 17, 297])),  # two tiles
         (torch.bfloat16, arguments(1, 2, 70, 8)),
         (torch.float16, arguments(2, 1, 33, 9, fused=True)),
+        (torch.float32, arguments(1, 1, 150, 40, fused=True, documents=[20, 130])),  # shorter tiles
     ],
 )
 def test_values_and_gradients_are_the_references(dtype: torch.dtype, inputs: dict, device: str) -> None:
