@@ -43,7 +43,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(dtype: torch.dtype, padded: int) -> _Plan:
-    """How the scan goes. 16-bit tensors' plans are chosen by measurement (benchmarks/NOTES.md); float32's are not.
+    """How the scan goes: 16-bit tensors with up to 16 modes by measurement (benchmarks/NOTES.md), the rest not timed.
 
     Three tf32 products for one take both halves of each operand from shared memory: in float32 chunks are as short as it needs
     to fit there (64 modes in chunks of 64 would ask for twice what there is), and as leaves few spilt registers.
@@ -241,6 +241,7 @@ _SPILLS = {
     "backward_float32": {8: (448, 128), 16: (1024, 448), 32: (832, 928), 64: (2496, 2304)},
 }
 _ANY = 1 << 16
+
 # Arguments that are not in the sequences' dtype
 _FLOATS = "decay frequency residue skip pow cpow state carry after dstate k dk dmode part ddecay dfrequency dresidue dskip"
 _POINTERS = {"*fp32": _FLOATS.split(), "*i32": ["start", "segment"]}
