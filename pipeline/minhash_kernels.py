@@ -8,6 +8,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from pipeline.compiled import compiled, part, read_only
+from pipeline.kernel_parts import NGRAM, avalanche
 
 BYTES, OFFSETS, HASHES, POSITIONS = (read_only(t) for t in (types.uint8, types.int64, types.uint64, types.uint32))
 I8, U4, U8 = types.int64[::1], types.uint32[::1], types.uint64[::1]
@@ -23,8 +24,6 @@ BLOCK = 512
 """Shingle hashes that a permutation goes over at a time: they stay in the first-level cache."""
 PRIME = np.uint64((1 << 61) - 1)
 LOW = np.uint64(0xFFFFFFFF)
-NGRAM = np.uint64(0x9E3779B97F4A7C15)
-MIX_1, MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 EMPTY = np.uint32(0xFFFFFFFF)
 
 
@@ -209,9 +208,7 @@ def rolling_shingles(hashes, offsets, first, last, width, shingle_offsets, out):
             g = g * NGRAM + hashes[i]
         for i in range(begin + width - 1, end):
             g = g * NGRAM + hashes[i]
-            x = (g ^ (g >> np.uint64(33))) * MIX_1
-            x = (x ^ (x >> np.uint64(33))) * MIX_2
-            out[n] = np.uint32(x >> np.uint64(32))
+            out[n] = np.uint32(avalanche(g) >> np.uint64(32))
             n += 1
             g -= hashes[i - width + 1] * top
     shingle_offsets[last - first] = n

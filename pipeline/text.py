@@ -276,7 +276,7 @@ class TextBatch:
     @cached_property
     def words(self) -> Words:
         """Normalised words: ASCII punctuation deleted, lower case, cut at white space, in NFD (RedPajama-V2's `normalize`)."""
-        from pipeline.text_kernels import words
+        from pipeline.normal_word_kernels import words
 
         of, most, lines = tables(), (len(self.data) + len(self)) // 2 + 1, self._most_lines()
         offsets, byte_offsets = (np.empty(len(self) + 1, np.int64) for _ in range(2))

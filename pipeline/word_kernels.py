@@ -6,12 +6,11 @@ import numpy as np
 from numba import types
 
 from pipeline.compiled import compiled, part, read_only
+from pipeline.kernel_parts import NGRAM
 
 BYTES, OFFSETS, HASHES = (read_only(t) for t in (types.uint8, types.int64, types.uint64))
 U1, U4, U8, I8 = (t[::1] for t in (types.uint8, types.uint32, types.uint64, types.int64))
 
-NGRAM = np.uint64(0x9E3779B97F4A7C15)
-"""Base of the polynomial over word hashes that hashes n words: the golden ratio of Fibonacci hashing, which is odd."""
 TABLE = 1 << 20
 """Different words that a hash table holds, so that a document of any length takes a table of bounded memory."""
 
