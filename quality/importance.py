@@ -119,6 +119,11 @@ def save_tables(folder: Path, tables: Mapping[tuple[str, str], ImportanceTable])
     (folder / _MANIFEST).write_text(json.dumps({"hash": HASH, "features": "raw words and pairs of them"}) + "\n")
 
 
+def table_names(files: Iterable[str]) -> set[tuple[str, str]]:
+    """(domain, language) of the tables among files of these names."""
+    return {(told["domain"], told["language"]) for name in files if (told := _COUNTS.fullmatch(name))}
+
+
 def load_tables(files: Mapping[str, Path], *, made_by: str = HASH) -> dict[tuple[str, str], ImportanceTable]:
     """The tables in files, by name, by (domain, language). ValueError if there is none, or one without its lambda, if they
     are of several sizes, or of another hash."""

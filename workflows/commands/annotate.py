@@ -92,7 +92,7 @@ def annotate(
     named = "all" if asked == ["all"] or (not asked and not sets) else asked
     signals = select(named, modules, also=[name for each in sets for name in each.signals])
     context = _context(mode, lists, classifiers)
-    missing = unavailable(signals, context.resources)
+    missing = unavailable(signals, context.resources.held())
     if refused := [missing[name] for name in asked if name in missing]:
         raise ValueError(refused[0])
     documents, columns, failures, verdicts = 0, set(), Counter(), Verdicts()
