@@ -14,6 +14,7 @@ from pipeline.compiled import compiled, read_only
 from pipeline.kernel_parts import FNV_BASIS, FNV_PRIME, avalanche, decode, entry, is_plain
 
 BYTES, OFFSETS, PAGES, ENTRIES = (read_only(t) for t in (types.uint8, types.int64, types.uint16, types.uint32))
+POSITIONS = read_only(types.uint32)
 U1, U4, U8, I4, I8 = (t[::1] for t in (types.uint8, types.uint32, types.uint64, types.int32, types.int64))
 
 WORD, RAW_SPACE, ALNUM, SPACE = (np.uint32(f) for f in (table.WORD, table.RAW_SPACE, table.ALNUM, table.SPACE))
@@ -157,18 +158,16 @@ def scan(data, offsets, pages, entries, line_offsets, starts, ends, upper, marks
     return line
 
 
-@compiled(BYTES, OFFSETS, PAGES, ENTRIES, I8, U8, U4, U1)
-def raw_words(data, offsets, pages, entries, word_offsets, hashes, starts, flags):
+@compiled(BYTES, OFFSETS, PAGES, ENTRIES, I8, U8, U1)
+def raw_words(data, offsets, pages, entries, word_offsets, hashes, flags):
     """Runs of word characters and runs of other characters that are no white space. Out: as RawWords has them."""
     n = 0
     for d in range(len(offsets) - 1):
         word_offsets[d] = n
         p, end = offsets[d], offsets[d + 1]
-        kind = np.uint32(0)  # of the run that is open: WORD, RAW_SPACE, or 0 for what is neither
         seen = np.uint32(0)
         h = FNV_BASIS
-        opened = p
-        kind = RAW_SPACE
+        kind = RAW_SPACE  # of the run that is open: WORD, RAW_SPACE, or 0 for what is neither
         while p <= end:
             if kind == WORD:
                 while p < end and is_plain(data[p]):
@@ -192,7 +191,6 @@ def raw_words(data, offsets, pages, entries, word_offsets, hashes, starts, flags
             if now != kind:
                 if kind != RAW_SPACE:
                     hashes[n] = avalanche(h)
-                    starts[n] = opened
                     f = 0
                     if (seen & UPPER) != 0 and (seen & NOT_UPPER) == 0:
                         f |= 1
@@ -205,7 +203,6 @@ def raw_words(data, offsets, pages, entries, word_offsets, hashes, starts, flags
                     flags[n] = f
                     n += 1
                 kind = now
-                opened = p
                 h = FNV_BASIS
                 seen = np.uint32(0)
             if p < end and now != RAW_SPACE:
@@ -217,30 +214,39 @@ def raw_words(data, offsets, pages, entries, word_offsets, hashes, starts, flags
     return n
 
 
-@compiled(BYTES, OFFSETS, PAGES, ENTRIES, ENTRIES, U4, U4)
-def raw_word_sizes(data, offsets, pages, entries, starts, ends, lengths):
-    """Ends in bytes, and lengths in characters, of raw words that begin at `starts`."""
-    total = offsets[len(offsets) - 1]
-    d = 0
-    for i in range(len(starts)):
-        p = np.int64(starts[i])
-        while offsets[d + 1] <= p:
-            d += 1
-        stop = offsets[d + 1]
-        kind = np.uint32(0)
-        length = 0
-        while p < stop:
+@compiled(BYTES, OFFSETS, PAGES, ENTRIES, U4, U4)
+def raw_word_spans(data, offsets, pages, entries, starts, ends):
+    """The bytes where raw words begin and end."""
+    n = 0
+    for d in range(len(offsets) - 1):
+        p, end = offsets[d], offsets[d + 1]
+        kind = RAW_SPACE
+        while p < end:
             c = np.uint32(data[p])
             size = 1
             if c >= 128:
                 c, size = decode(data, p)
             now = entry(pages, entries, c) & (WORD | RAW_SPACE)
-            if length == 0:
+            if now != kind:
+                if kind != RAW_SPACE:
+                    ends[n] = p
+                    n += 1
+                if now != RAW_SPACE:
+                    starts[n] = p
                 kind = now
-            elif now != kind:
-                break
-            length += 1
             p += size
-        ends[i] = p
-        lengths[i] = length
-    return total
+        if kind != RAW_SPACE:
+            ends[n] = end
+            n += 1
+    return n
+
+
+@compiled(BYTES, POSITIONS, POSITIONS, U4)
+def count_characters(data, starts, ends, lengths):
+    """Characters of words that begin and end at these bytes."""
+    for i in range(len(starts)):
+        n = 0
+        for p in range(starts[i], ends[i]):
+            n += data[p] & 0xC0 != 0x80
+        lengths[i] = n
+    return len(starts)

@@ -29,6 +29,16 @@ def word_spans(utf8, starts, ends):
     return n
 
 
+@compiled(BYTES, types.uint8, OFFSETS, I8)
+def count_flags(flags, flag, offsets, counts):
+    """Fill counts (documents,): words that have the flag."""
+    for d in range(len(offsets) - 1):
+        n = 0
+        for i in range(offsets[d], offsets[d + 1]):
+            n += flags[i] & flag != 0
+        counts[d] = n
+
+
 @compiled(OFFSETS, HASHES, I8, U8, U4, U1)
 def distinct(offsets, hashes, distinct_offsets, found, counts, repeated):
     """Each document's distinct hashes, in the order in which they come first, with their counts; and for every word whether

@@ -152,7 +152,11 @@ def annotate(
     if "id" not in documents.column_names:
         raise ValueError(f"no column id; there is {', '.join(documents.column_names)}")
     context, of_lines = context or Context(), any(s.level == "line" for s in signals)
-    keep = ("words",) if minhash is not None else ()
+    # Signatures are made between the signals that read words and those of distinct words, so that in what takes most memory
+    # the spelling of words, which no signal reads, is not there any more.
+    late = [s for s in signals if "distinct_words" in s.needs]
+    early = [s for s in signals if s not in late]
+    keep = {view for s in late for view in s.needs} | ({"words"} if minhash is not None else set())
     schema = registry.schema(signals, context.mode)
     measured: dict[str, list[pa.Array]] = {name: [] for name in schema.names[1:]}
     signatures: list[pa.Array] = []
@@ -160,11 +164,13 @@ def annotate(
     for text in TextBatch.over(documents):
         failures: list[registry.Failure] = []
         spans = registry.line_spans(text) if of_lines else {}
-        for name, values in {**spans, **registry.measure(text, signals, context, failures, keep)}.items():
-            measured[name].append(values)
-        rejects += [_reject(text, failure) for failure in failures]
+        told = spans | registry.measure(text, early, context, failures, keep)
         if minhash is not None:
             signatures.append(minhash.sign(text))
+            text.words.release_utf8()
+        for name, values in (told | registry.measure(text, late, context, failures)).items():
+            measured[name].append(values)
+        rejects += [_reject(text, failure) for failure in failures]
     columns = {name: pa.chunked_array(chunks, schema.field(name).type) for name, chunks in measured.items()}
     ids = documents["id"] if minhash is not None else documents["id"].slice(0, 0)
     signed = pa.chunked_array(signatures, MINHASH.field("signature").type)

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.text import RawWords, TextBatch
+from pipeline.text import TextBatch
+from pipeline.words import RawWords
 
 BUCKETS = 10_000
 SOURCE = "ccnet"
 TARGETS = ("wikipedia", "openwebtext", "books")
 HASH = "fnv1a-fmix64"
-"""The hash of the tables' features (`pipeline.text.word_hash`). Tables of another hash do not fit."""
+"""The hash of the tables' features (`pipeline.word_hashes.word_hash`). Tables of another hash do not fit."""
 SMOOTHING = 1e-8
 _STRETCH = 1 << 20
 _MANIFEST = "importance.json"

@@ -1,4 +1,4 @@
-"""The compiled parts of signals: repeated n-grams, importance weights, entropies. Arrays as `pipeline.text` has them."""
+"""The compiled parts of signals: repeated n-grams, importance weights, entropies. Arrays as `pipeline.words` has them."""
 
 from __future__ import annotations
 
