@@ -147,6 +147,10 @@ def test_a_damaged_receipt_is_a_fault_among_others_and_status_names_it(
         main(["verify", str(corpus)])
     told = capsys.readouterr().out
     assert f"{receipt} is no receipt" in told and f"{raw.relative_to(corpus)}: missing" in told
+    with pytest.raises(SystemExit) as left:
+        main(["verify", str(corpus), "--json"])
+    read = json.loads(capsys.readouterr().out)
+    assert left.value.code == 1 and read["corpus"] == str(corpus) and read["faults"] == told.splitlines()[: len(read["faults"])]
     raw_gone = {s.name: s.problem for s in survey(load_recipe(recipe))}
     assert raw_gone["ingest"] is None
     build(load_recipe(recipe), until="language-models", progress=QUIET)

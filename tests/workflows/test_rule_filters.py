@@ -75,6 +75,14 @@ def test_sets_of_published_signals_need_no_more_than_all_signals(tmp_path: Path)
             {"annotate": {"classifiers": {"palm": "model.bin"}}},
             f"annotate.classifiers: no signal palm reads a model; there is {PALM}, {WIKIPEDIA}",
         ),
+        (
+            {"annotate": {"signals": ["ccnet_length"]}, "deduplicate": {"keep": "best", "signal": "rps_doc_word_count"}},
+            "deduplicate.signal is rps_doc_word_count, and nothing measures it: add it to annotate.signals",
+        ),
+        (
+            {"deduplicate": {"keep": "best", "signal": "rps_doc_ldnoobw_words"}},
+            "deduplicate.signal: rps_doc_ldnoobw_words needs the LDNOOBW word lists",
+        ),
         ({"mix": mix({"name": "not_sampled", "drop": "nlines < 2"})}, "this name is for documents that no component takes"),
     ],
 )

@@ -139,7 +139,8 @@ def _tables(batch: pa.Table, source: Path, params: Any) -> Mapping[str, pa.Table
     """What `cluster` reads of a batch: documents, signatures, and the signal that the keep rule compares."""
     from pipeline.minhash import MinHash
     from quality.annotate import annotate
-    from quality.registry import select
+    from quality.registry import select, unavailable
+    from quality.resources import SignalResources
 
     documents = _identify(batch, source)
     own = params.signal is not None and params.signal in batch.column_names
@@ -147,6 +148,9 @@ def _tables(batch: pa.Table, source: Path, params: Any) -> Mapping[str, pa.Table
         kind = batch.schema.field(params.signal).type
         raise ValueError(f"{source}: --signal {params.signal}: the column holds {kind}, not numbers")
     signals = select([params.signal]) if params.signal and not own else []
+    if missing := unavailable(signals, SignalResources().held()):
+        (told,) = missing.values()
+        raise ValueError(f"--signal {told}: measure it before, with `menagerie annotate --all-columns`, and give that file")
     told = annotate(documents, signals, MinHash() if params.similarities else None)
     measured = told.signals
     if own:
