@@ -154,8 +154,13 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the rows there, with the card and the versions")
     parser.add_argument("--repeat", type=int, default=200, help="ms of measuring for each time")
     options = parser.parse_args()
+    unknown = sorted(set(options.operators) - set(operators()))
+    if unknown:
+        print(f"error: no operator is called {', '.join(unknown)}; there are {', '.join(operators())}", file=sys.stderr)
+        return 2
     if not torch.cuda.is_available():
-        parser.error("there is no CUDA device here; the kernels can only be timed on one")
+        print("error: torch sees no CUDA device here; kernels can only be timed on a machine with a GPU", file=sys.stderr)
+        return 2
     import triton
 
     sys.modules.setdefault("kernels_bench", sys.modules[__name__])  # what the operators' modules import

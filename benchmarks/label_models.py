@@ -168,7 +168,7 @@ def liger(n: int, d: int = 128, m: int = 10) -> None:
     print(f"  votes per document {before:.2f} -> {after:.2f}, those taken over right {right:.1%}")
 
 
-def accuracy(seeds: int = 5) -> None:
+def accuracy(seeds: int) -> None:
     models = (AutoLabelModel, MajorityVote, FlyingSquid, MatrixCompletion, DawidSkene)
     print(f"{'accuracy, ties split':14}" + "".join(f"{m.__name__:>17}" for m in models))
     rows = []
@@ -190,6 +190,7 @@ if __name__ == "__main__":
     parser.add_argument("parts", nargs="*", default=["speed", "memory"], metavar="PART")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--documents", type=int, default=1_000_000, help="documents of the liger part")
+    parser.add_argument("--seeds", type=int, default=10, help="data sets per family of the accuracy part")
     parser.add_argument("--ray", action="store_true")
     options = parser.parse_args()
     for part in options.parts:
@@ -200,6 +201,6 @@ if __name__ == "__main__":
         elif part == "liger":
             liger(options.documents)
         elif part == "accuracy":
-            accuracy()
+            accuracy(options.seeds)
         else:
             parser.error(f"there is no part {part}: speed, memory, liger, accuracy")

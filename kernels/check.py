@@ -2,7 +2,8 @@
 
 Each case runs forward and backward, twice, and is compared with the reference in float64; the table gives the largest
 relative error and its limit. Operators run in processes of their own, side by side, since most of the time goes into compiling.
-Exits with 1 if any case fails.
+Exits with 1 if any case fails, with 2 and one line if it cannot start. `--device cpu` needs no GPU: it checks the references in
+each dtype, or with TRITON_INTERPRET=1 the kernels in Triton's interpreter, which is slow.
 """
 
 from __future__ import annotations
@@ -52,20 +53,41 @@ def _check(case: Case, device: str) -> tuple[str, bool]:
     return f"{label} {numbers}" + (f"  FAILED {'; '.join(report.failures)}" if report.failures else ""), not report.failures
 
 
+def _cannot_start(chosen: list[str], device: str) -> str:
+    """Why not, in one line; empty if it can."""
+    unknown = sorted(set(chosen) - set(operators()))
+    if unknown:
+        return f"no operator is called {', '.join(unknown)}; there are {', '.join(operators())}"
+    kind, _, index = device.partition(":")
+    if kind not in ("cuda", "cpu") or (index and not index.isdigit()):
+        return f"--device is {device!r}; it may be cuda, cuda:1 and so on, or cpu"
+    if kind == "cuda" and not torch.cuda.is_available():
+        return (
+            "torch sees no CUDA device here, so no kernel can run; on a machine with a GPU this checks them, and "
+            "`--device cpu` checks the references they are compared with"
+        )
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        return f"--device is {device}; the last one here is cuda:{torch.cuda.device_count() - 1}"
+    return ""
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kernels.check", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "operators", nargs="*", metavar="OPERATOR", help=f"which to check; all by default: {', '.join(operators())}"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda", help="cuda (the default), cuda:1, ..., or cpu")
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.operators) - set(operators()))
-    if unknown:
-        parser.error(f"no operator is called {', '.join(unknown)}; there are {', '.join(operators())}")
+    wrong = _cannot_start(options.operators, options.device)
+    if wrong:
+        print(f"error: kernels.check: {wrong}", file=sys.stderr)
+        return 2
     on_gpu = options.device.startswith("cuda")
-    if on_gpu and not torch.cuda.is_available():
-        parser.error("there is no CUDA device here; --device cpu checks the references")
-    where = torch.cuda.get_device_name() if on_gpu else "the CPU: the reference, or the interpreter with TRITON_INTERPRET=1"
+    where = (
+        torch.cuda.get_device_name(options.device)
+        if on_gpu
+        else "the CPU: the reference, or the interpreter with TRITON_INTERPRET=1"
+    )
     print(f"torch {torch.__version__} on {where}")
     print(f"{'operator':22} {'case':44} {'dtype':9} {'error':>9} {'limit':>9} {'worst':12} {'s':>6}", flush=True)
     chosen, outcomes = options.operators or operators(), []

@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kernels.arguments import check_is_tensor
+
 
 def document_starts_of(cu_seqlens: Tensor, batch: int, length: int) -> Tensor:
     """(batch, length) int32: where each token's document starts in its row. On the device, without synchronisation."""
@@ -23,13 +25,24 @@ def document_starts_of(cu_seqlens: Tensor, batch: int, length: int) -> Tensor:
 
 
 def resolve_documents(
-    operator: str, cu_seqlens: Tensor | None, document_starts: Tensor | None, batch: int, length: int
+    operator: str,
+    cu_seqlens: Tensor | None,
+    document_starts: Tensor | None,
+    batch: int,
+    length: int,
+    device: torch.device | None = None,
 ) -> Tensor | None:
-    """The document_starts of whichever form is given; None when neither is.
+    """The document_starts of whichever form is given, contiguous; None when neither is. device: where they must be, if given.
 
-    ValueError on both at once, on a wrong shape or dtype, and, on the CPU, on values that are no boundaries; values on a GPU
-    are not looked at, for that would wait for it.
+    ValueError on both at once, on a wrong shape, dtype or device, and, on the CPU, on values that are no boundaries; values on
+    a GPU are not looked at, for that would wait for it. TypeError on what is no tensor.
     """
+    for name, given in (("cu_seqlens", cu_seqlens), ("document_starts", document_starts)):
+        if given is None:
+            continue
+        check_is_tensor(operator, name, given)
+        if device is not None and given.device != device:
+            raise ValueError(f"{operator}: {name} is on {given.device} and the sequences are on {device}; move it there")
     if cu_seqlens is not None and document_starts is not None:
         raise ValueError(f"{operator}: give cu_seqlens or document_starts, not both")
     if cu_seqlens is not None:
@@ -53,7 +66,20 @@ def resolve_documents(
             f"of shape {tuple(document_starts.shape)}; "
             f"it must be int32 (batch, length) = ({batch}, {length})"
         )
-    return document_starts
+    if document_starts is None:
+        return None
+    if document_starts.device.type == "cpu" and not _is_fake(document_starts) and document_starts.numel():
+        position = torch.arange(length, dtype=torch.int32)
+        previous = torch.nn.functional.pad(document_starts[:, :-1], (1, 0))
+        wrong = (document_starts != position) & ((document_starts != previous) | (position == 0))
+        if bool(wrong.any()):
+            row, token = wrong.nonzero()[0].tolist()
+            value = int(document_starts[row, token])
+            raise ValueError(
+                f"{operator}: document_starts[{row}, {token}] is {value}; where a document starts it must "
+                "be the position itself, 0 in a row's first, and elsewhere that of the token before"
+            )
+    return document_starts.contiguous()
 
 
 def _is_fake(tensor: Tensor) -> bool:

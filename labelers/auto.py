@@ -2,36 +2,93 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from labelers.dawid_skene import DawidSkene
 from labelers.dependencies import dependence, find_dependencies, vote_shares
+from labelers.goodness import explained_correlation, misfit, unanimity
 from labelers.majority import MajorityVote, rarity_weights
 from labelers.models import LabelModel, listed
 from labelers.patterns import Patterns
 from labelers.statistics import VoteStatistics
 
 _EXPLAINED = 0.95
+_MISFIT = 1.5
 _UNANIMITY = 0.8
+_STRICTER, _STRICTEST = 0.6, 0.95
 _ONE_SIDED = 0.8
-_STRICTER = 0.6
+_FEW = 10  # votes of which all are for one class, and yet tell nothing
+_EVEN = 50.0  # votes: the prior of an accuracy that all classes share
+_BALANCE = 25.0  # documents: functions that hardly tell classes apart tell little of how often each occurs
+_ANCHOR = 100.0
 _TYPICAL = 0.7  # accuracy of a labelling function, where nothing tells
 
 
+_ONE_NUMBER = "Dawid-Skene with even errors: one accuracy per function explains how they vote"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a fit goes by. strength: of each pair's dependence, (m, m)."""
+
+    owner: LabelModel
+    statistics: VoteStatistics
+    rows: Patterns | None
+    balance: np.ndarray | None
+    strength: np.ndarray
+
+    def fit(self, **options: Any) -> DawidSkene:
+        """Dawid-Skene, in which copies share one vote."""
+        model = DawidSkene(self.owner.k, self.owner.seed, shares=vote_shares(self.strength), **options)
+        model._fit_checked(self.statistics, self.rows, self.balance)
+        return model
+
+    def gain(self, model: DawidSkene, other: DawidSkene) -> float:
+        """How much greater the first one's log-likelihood is. Of pairs, each function stands in as many as there are others."""
+        scale = len(self.statistics.functions) / 2 if self.rows is None else 1
+        return (model.log_likelihood_ - other.log_likelihood_) * self.documents * scale
+
+    @property
+    def documents(self) -> float:
+        """That the fits learn from: with statistics of a corpus, those of its sample."""
+        return self.statistics.documents if self.rows is None else float(self.rows.counts.sum())
+
+    def overdispersion(self, misfit: float) -> float:
+        """Misfit per term, of the statistics, as it would be of the documents learned from: what dependence adds grows with
+        their number."""
+        return 1 + (misfit - 1) * self.documents / self.statistics.documents
+
+
 class AutoLabelModel(LabelModel):
-    """Chooses between Dawid-Skene, with copies sharing one vote, and majority votes, without seeing a label.
+    """Chooses how much to learn about each function, from one accuracy to a full table, or to count votes, without a label.
 
-    Dawid-Skene wins wherever functions err independently given the class, or nearly. Where they do not, its classes can come
-    to mean something else, a topic say. Two signs tell, and it takes both: the fitted tables leave the functions' correlations
-    unexplained (`explained` of them below 0.95), and the fitted classes contradict documents on which all functions that vote
-    agree (`unanimity` kept on fewer than 80 %; where nearly all functions vote for one class only, as keywords do, on so much
-    more as more is unexplained). Then votes are counted instead, those of rarer functions for more. Fewer than three functions
-    that vote are counted, too: nothing can be learned about them. The limits were chosen on the made-up families of
-    `synthetic`; that rarer functions should count for more was first seen on TREC's questions.
+    The simplest model that the votes do not contradict is the best one. In this order, copies sharing one vote throughout:
 
-    `reason_` says in a sentence what was chosen and why; `chosen_` names it; `diagnostics_` holds what was looked at: `overlap`
-    (share of documents with two votes or more), `sparsity` (1 - votes cast over votes possible), `one_sided` (share of the
-    functions that vote for one class only), `dependent_pairs`, `effective_functions`, and the two signs.
+    1. Fewer than three functions that vote are counted: nothing can be learned about them.
+    2. Dawid-Skene with even errors, one accuracy per function, unless full tables are better by more than their number of free
+       entries (Akaike's criterion): first on `misfit` from the statistics, for which full tables need not be fitted, then, if
+       that says so, and `misfit` per term is below 1.5, on the log-likelihood. Not for functions of which one always votes
+       for the same class: it does not err evenly.
+    3. Dawid-Skene with full tables, if they explain the votes (`explained` of the functions' correlations at least 0.95, and
+       `misfit` per term below 1.5). Of functions that nearly all vote for one class only, as keywords do, the misfit is not
+       asked, but that the fitted classes keep `unanimity` (below).
+    4. Otherwise functions are not independent given the class, and classes can come to mean something else, a topic say. Where
+       the fitted classes contradict documents on which all functions that vote agree (`unanimity` kept on fewer than 80 %;
+       where nearly all functions vote for one class only, on so much more as more is unexplained, at most 95 %), votes are
+       counted, those of rarer functions for more. Where they do not, tables of functions that vote for several classes are
+       held near functions that are right 70 % of the time, the more firmly the worse the misfit: what they would learn is no
+       longer accuracy.
+
+    The limits were chosen on the made-up families of `synthetic`; that rarer functions should count for more was first seen on
+    TREC's questions.
+
+    `reason_` says in a sentence what was chosen and why; `chosen_` names it; `diagnostics_` holds what was looked at, as far as
+    it had to be: `overlap` (share of documents with two votes or more), `sparsity` (1 - votes cast over votes possible),
+    `one_sided` (share of the functions that vote for one class only), `dependent_pairs`, `effective_functions`, and `misfit`
+    (chi-squared per term), `explained` and `unanimity` of the last model that was tried.
     """
 
     name = "auto"
@@ -43,59 +100,65 @@ class AutoLabelModel(LabelModel):
     def _fit(self, statistics: VoteStatistics, rows: Patterns | None, balance: np.ndarray | None) -> None:
         voting = statistics.counts.sum(axis=1) > 0
         self.diagnostics_ = _describe(statistics)
+        seen = _Seen(self, statistics, rows, balance, dependence(statistics))
         if voting.sum() < 3:
-            self._count(
-                statistics,
-                rows,
-                balance,
-                np.ones(len(voting)),
-                f"{int(voting.sum())} of {len(voting)} functions vote, and it takes three to learn how good each of them is",
-            )
+            why = f"{int(voting.sum())} of {len(voting)} functions vote, and it takes three to learn how good each of them is"
+            self._count(seen, np.ones(len(voting)), why)
             return
-        strength = dependence(statistics)
-        shares = vote_shares(strength)
-        found = find_dependencies(statistics)
-        self.diagnostics_ |= {"dependent_pairs": float(len(found)), "effective_functions": float(shares[voting].sum())}
-        model = DawidSkene(self.k, self.seed, shares=shares)
-        model._fit_checked(statistics, rows, balance)
-        explained = explained_correlation(statistics, model, strength > 0)
-        unanimity = _unanimity(statistics, rows, model)
-        self.diagnostics_ |= {"explained": explained, "unanimity": unanimity}
-        needed = _UNANIMITY
-        if self.diagnostics_["one_sided"] >= _ONE_SIDED:
-            needed += _STRICTER * (_EXPLAINED - explained)
-        if explained < _EXPLAINED and unanimity < needed:
-            self._count(
-                statistics,
-                rows,
-                balance,
-                rarity_weights(statistics),
-                f"the functions are not independent given the class: fitted tables explain {max(explained, 0):.0%} of how they "
-                f"go together and keep {unanimity:.0%} of unanimous votes; rarer functions count for more",
-            )
+        found = find_dependencies(statistics, strength=seen.strength)
+        effective = float(vote_shares(seen.strength)[voting].sum())
+        self.diagnostics_ |= {"dependent_pairs": float(len(found)), "effective_functions": effective}
+        many = "" if not found else f", once {listed([f'{d.first} and {d.second}' for d in found], 3)} share their votes"
+        more = int(voting.sum()) * (self.k**2 - 2)  # free entries: k² per function, in the place of coverage and accuracy
+        even, enough = None, False
+        if not _any_one_sided(statistics):
+            even = seen.fit(errors="even", strength=_EVEN, balance_strength=_BALANCE)
+            square, terms = misfit(statistics, even, seen.strength > 0)
+            self.diagnostics_["misfit"] = square / terms
+            enough = square - terms <= more
+        if even is not None and enough:
+            self._take(even, _ONE_NUMBER + many)
         else:
-            many = "" if not found else f", once {listed([f'{d.first} and {d.second}' for d in found], 3)} share their votes"
-            self._take(
-                model,
-                "Dawid-Skene: "
-                + (
-                    f"fitted tables explain {min(explained, 1):.0%} of how the functions go together{many}"
-                    if explained >= _EXPLAINED
-                    else f"fitted tables keep {unanimity:.0%} of unanimous votes{many}"
-                ),
-            )
+            self._free(seen, even, more, many)
         self.notes_ += [str(d) for d in found]
 
-    def _count(
-        self,
-        statistics: VoteStatistics,
-        rows: Patterns | None,
-        balance: np.ndarray | None,
-        weights: np.ndarray,
-        why: str,
-    ) -> None:
+    def _free(self, seen: _Seen, even: DawidSkene | None, more: int, many: str) -> None:
+        """Full tables as they are, held near typical functions, or none: by how well they explain the votes."""
+        model, dependent = seen.fit(), seen.strength > 0
+        if even is not None and seen.overdispersion(self.diagnostics_["misfit"]) < _MISFIT and seen.gain(model, even) <= more:
+            self._take(even, _ONE_NUMBER + many)
+            return
+        explained = explained_correlation(seen.statistics, model, dependent)
+        square, terms = misfit(seen.statistics, model, dependent)
+        self.diagnostics_ |= {"misfit": square / terms, "explained": explained}
+        told = f"fitted tables explain {min(max(explained, 0), 1):.0%} of how the functions go together"
+        one_sided = self.diagnostics_["one_sided"] >= _ONE_SIDED
+        over = seen.overdispersion(square / terms)
+        if explained >= _EXPLAINED and over < _MISFIT and not one_sided:
+            self._take(model, f"Dawid-Skene: {told}{many}")
+            return
+        kept = self.diagnostics_["unanimity"] = unanimity(seen.statistics, seen.rows, model)
+        needed = min(_UNANIMITY + _STRICTER * max(_EXPLAINED - explained, 0), _STRICTEST) if one_sided else _UNANIMITY
+        if explained >= _EXPLAINED and one_sided and kept >= needed:
+            self._take(model, f"Dawid-Skene: {told}{many}")
+        elif kept < needed:
+            what = (
+                "the fitted classes are others"
+                if explained >= _EXPLAINED
+                else "the functions are not independent given the class"
+            )
+            why = f"{what}: {told} and keep {kept:.0%} of unanimous votes"
+            self._count(seen, rarity_weights(seen.statistics), f"{why}; rarer functions count for more")
+        elif one_sided or over <= 1:
+            self._take(model, f"Dawid-Skene: fitted tables keep {kept:.0%} of unanimous votes{many}")
+        else:
+            held = seen.fit(strength=model.strength * (1 + _ANCHOR * (over - 1)))
+            held.accuracies_ = held.agreement_  # the tables are the prior's, and would tell that all functions are alike
+            self._take(held, f"Dawid-Skene, held near functions that are right {held.accuracy:.0%} of the time: {told}{many}")
+
+    def _count(self, seen: _Seen, weights: np.ndarray, why: str) -> None:
         model = MajorityVote(self.k, self.seed, weights, accuracy=max(_TYPICAL, 1.4 / self.k))
-        model._fit_checked(statistics, rows, balance)
+        model._fit_checked(seen.statistics, seen.rows, seen.balance)
         self._take(model, f"majority vote: {why}")
 
     def _take(self, model: LabelModel, reason: str) -> None:
@@ -111,47 +174,6 @@ class AutoLabelModel(LabelModel):
         return self.tables_
 
 
-def explained_correlation(statistics: VoteStatistics, model: LabelModel, dependent: np.ndarray) -> float:
-    """The share of the squared correlations between votes of different functions that P(vote | Y) explains, beyond what chance
-    leaves in n documents. Pairs known to depend, (m, m) bool, are left out. 1 where there is nothing to explain."""
-    m, k, n = len(statistics.functions), len(statistics.classes), statistics.documents
-    tables = model.conditional_probs()[:, 1:].reshape(m * k, k)
-    fitted = (tables * model.class_balance_) @ tables.T
-    seen = statistics.pairs / n
-    means = np.diag(seen)
-    product = np.outer(means, means)
-    usable = np.kron(~(np.eye(m, dtype=bool) | dependent), np.ones((k, k), bool)) & (product * n > 1)
-    if not usable.any():
-        return 1.0
-    scale = np.outer(means * (1 - means), means * (1 - means))[usable] + 1e-24
-    left = ((seen - fitted)[usable] ** 2 / scale - 1 / n).sum()
-    there = ((seen - product)[usable] ** 2 / scale - 1 / n).sum()
-    if left <= 3 * np.sqrt(2 * usable.sum()) / n:  # no more than chance: a chi-squared of as many terms
-        return 1.0
-    return float(1 - left / there) if there > 0 else 0.0
-
-
-def _unanimity(statistics: VoteStatistics, rows: Patterns | None, model: LabelModel) -> float:
-    """Of documents on which two functions or more vote, and all for one class: the share to which the model gives it. From
-    statistics: of pairs of equal votes. 1 where there are none."""
-    if rows is not None:
-        cast = rows.rows >= 0
-        most = rows.rows.max(axis=1)
-        agreed = (cast.sum(axis=1) > 1) & (np.where(cast, rows.rows, most[:, None]) == most[:, None]).all(axis=1)
-        if not agreed.any():
-            return 1.0
-        kept = model.predict_proba(rows.rows[agreed]).argmax(axis=1) == most[agreed]
-        return float(np.average(kept, weights=rows.counts[agreed]))
-    m, k = len(statistics.functions), len(statistics.classes)
-    equal = np.einsum("iaja->aij", statistics.pairs.reshape(m, k, m, k)) * ~np.eye(m, dtype=bool)
-    kept = total = 0.0
-    for c in range(k):
-        scores = model.log_prior_ + model.weights_[:, None, c + 1] + model.weights_[None, :, c + 1]
-        kept += float((equal[c] * (scores.argmax(axis=2) == c)).sum())
-        total += float(equal[c].sum())
-    return kept / total if total else 1.0
-
-
 def _describe(statistics: VoteStatistics) -> dict[str, float]:
     counts = statistics.counts
     voting = counts.sum(axis=1) > 0
@@ -161,3 +183,10 @@ def _describe(statistics: VoteStatistics) -> dict[str, float]:
         "sparsity": 1 - float(counts.sum()) / (n * m),
         "one_sided": float(((counts > 0).sum(axis=1) == 1)[voting].mean()) if voting.any() else 0.0,
     }
+
+
+def _any_one_sided(statistics: VoteStatistics) -> bool:
+    """Whether a function that votes more than a few times always votes for the same class: it does not err evenly."""
+    counts = statistics.counts
+    cast = counts.sum(axis=1)
+    return bool(((cast > _FEW) & (counts.max(axis=1) == cast)).any())

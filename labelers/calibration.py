@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 
-from labelers.metrics import check_gold
+from labelers.metrics import check_gold, measure
 
 _TINY = 1e-12
+_FOLDS = 5
+_ENOUGH = 100  # documents that isotonic regression needs
+
+CalibrationKind = Literal["temperature", "isotonic"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,87 @@ class Isotonic:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Isotonic:
         return cls(tuple((tuple(x), tuple(y)) for x, y in state["curves"]))
+
+
+_KINDS: dict[str, type[Temperature] | type[Isotonic]] = {"temperature": Temperature, "isotonic": Isotonic}
+
+
+class Calibrated:
+    """What gives class probabilities, and may have them calibrated: `calibration_` is the state of that, or None."""
+
+    calibration_: dict[str, Any] | None = None
+
+    def calibrate(self, probabilities: np.ndarray, gold: np.ndarray, kind: CalibrationKind = "temperature") -> Self:
+        """Calibrate all probabilities to come on those that the model gives documents of known class, (n, k) and (n,).
+
+        Labels may change with `isotonic`. ValueError on no documents, an unknown kind, or a model that is calibrated already.
+        """
+        if self.calibration_ is not None:
+            raise ValueError("the model is calibrated already: fit it again first")
+        if kind not in _KINDS:
+            raise ValueError(f"there is no calibration {kind!r}; there are: {', '.join(_KINDS)}")
+        self.calibration_ = {"kind": kind, **_KINDS[kind]().fit(probabilities, gold).to_state()}
+        return self
+
+    def _calibrated(self, probabilities: np.ndarray) -> np.ndarray:
+        if self.calibration_ is None:
+            return probabilities
+        state = {name: value for name, value in self.calibration_.items() if name != "kind"}
+        return _KINDS[self.calibration_["kind"]].from_state(state).apply(probabilities)
+
+
+def cross_calibrated(probabilities: np.ndarray, gold: np.ndarray, kind: CalibrationKind, seed: int = 0) -> np.ndarray:
+    """(n, k) probabilities, each calibrated on the other documents, by fifths: what calibration does to documents that it has
+    not seen. As they were where there is a single document."""
+    n = len(gold)
+    folds = min(_FOLDS, n)
+    place = np.random.default_rng(seed).permutation(n) % max(folds, 1)
+    out = np.array(probabilities, np.float64)
+    for fold in range(folds if n > 1 else 0):
+        here = place == fold
+        out[here] = _KINDS[kind]().fit(probabilities[~here], gold[~here]).apply(probabilities[here])
+    return out
+
+
+def judged(
+    model: Calibrated, probabilities: np.ndarray, gold: np.ndarray, kind: CalibrationKind | None
+) -> tuple[np.ndarray, dict[str, Any], list[str]]:
+    """Calibrate a model, if a kind is given, on the probabilities (n, k) that it gives documents of known class (n,).
+
+    Returns the probabilities to judge it by (of calibration, those of documents that it did not see), what the reliability
+    is, for a receipt, and warnings.
+    """
+    before = reliability_curve(probabilities, gold)
+    told: dict[str, Any] = {"calibration": (model.calibration_ or {}).get("kind")}
+    warnings = []
+    if kind is not None:
+        warnings += [f"{len(gold)} documents with votes are few for isotonic regression: temperature needs fewer"] * (
+            kind == "isotonic" and len(gold) < _ENOUGH
+        )
+        found = cross_calibrated(probabilities, gold, kind)
+        model.calibrate(probabilities, gold, kind)
+        told = {"calibration": kind, "error_before": before.error, "log_loss_before": _log_loss(probabilities, gold)}
+        probabilities = found
+    curve = reliability_curve(probabilities, gold)
+    told |= {"error": curve.error, "log_loss": _log_loss(probabilities, gold)}
+    told |= {name: getattr(curve, name).tolist() for name in ("confidence", "accuracy", "documents")}
+    return probabilities, told, warnings
+
+
+def tell_reliability(told: Mapping[str, Any]) -> str:
+    """How sure the label model is, and how often it is right then; and what calibration did."""
+    bins = zip(told["confidence"], told["accuracy"], told["documents"], strict=True)
+    line = "reliability, sure / right: " + ", ".join(f"{s:.0%} / {r:.0%} ({n:,})" for s, r, n in bins)
+    if "error_before" not in told:
+        return f"{line}; calibration error {told['error']:.3f}"
+    return (
+        f"{line}; by {told['calibration']}, on documents not calibrated on: calibration error {told['error_before']:.3f} -> "
+        f"{told['error']:.3f}, log loss {told['log_loss_before']:.3f} -> {told['log_loss']:.3f}"
+    )
+
+
+def _log_loss(probabilities: np.ndarray, gold: np.ndarray) -> float:
+    return measure(probabilities, probabilities.argmax(axis=1), gold, ("log_loss",))["log_loss"]
 
 
 def _checked(probabilities: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from labelers.dependencies import full_pairs
 from labelers.models import LabelModel
 from labelers.patterns import Patterns
 from labelers.statistics import VoteStatistics
+from labelers.vote_tables import coin_tables
 
 _TINY = 1e-300
 
@@ -28,12 +29,27 @@ class DawidSkene(LabelModel):
     vote; counted per class, it holds tables whose k² entries share the votes.
     balance_strength: the uniform prior of the class balance where that is learned, in documents.
     shares: how much of a vote each function has, (m,) in (0, 1]; copies share one (`dependencies.vote_shares`).
+
+    After fit: `tables_` (m, k + 1, k), `agreement_` (m,), how often a function's votes are the class by the probabilities
+    alone, without the prior, `log_likelihood_` per document, `iterations_`.
     """
 
     name = "dawid-skene"
     uses_rows = True
-    parameters = ("k", "seed", "abstain", "strength", "accuracy", "balance_strength", "iterations", "tolerance", "shares")
+    parameters = (
+        "k",
+        "seed",
+        "abstain",
+        "errors",
+        "strength",
+        "accuracy",
+        "balance_strength",
+        "iterations",
+        "tolerance",
+        "shares",
+    )
     tables_: np.ndarray
+    agreement_: np.ndarray
     log_likelihood_: float
     iterations_: int
 
@@ -42,6 +58,7 @@ class DawidSkene(LabelModel):
         k: int = 2,
         seed: int = 0,
         abstain: Literal["symbol", "missing"] = "symbol",
+        errors: Literal["free", "even"] = "free",
         strength: float = 25.0,
         accuracy: float = 0.7,
         balance_strength: float = 10.0,
@@ -52,9 +69,11 @@ class DawidSkene(LabelModel):
         super().__init__(k, seed)
         if abstain not in ("symbol", "missing"):
             raise ValueError(f"abstain is {abstain!r}: symbol or missing")
+        if errors not in ("free", "even"):
+            raise ValueError(f"errors is {errors!r}: free or even")
         if strength < 0 or not 0 < accuracy < 1 or balance_strength < 0 or iterations < 1:
             raise ValueError("strength and balance_strength are from 0, accuracy between 0 and 1, iterations from 1")
-        self.abstain, self.strength, self.accuracy = abstain, strength, accuracy
+        self.abstain, self.errors, self.strength, self.accuracy = abstain, errors, strength, accuracy
         self.balance_strength, self.iterations, self.tolerance = balance_strength, iterations, tolerance
         self.shares = None if shares is None else np.asarray(shares, np.float64)
 
@@ -80,21 +99,31 @@ class DawidSkene(LabelModel):
         """EM from the prior tables. step(tables, share) -> expected joint counts (m, k + 1, k), of documents, expected
         documents per class (k,), and the log-likelihood per document."""
         share = start if balance is None else balance
-        tables = _normalised(self._prior(statistics, share))
-        last, likelihood, iteration = -np.inf, -np.inf, 0
+        tables = self._maximum(statistics, np.zeros((len(statistics.functions), self.k + 1, self.k)), share)
+        last, likelihood, iteration, joint = -np.inf, -np.inf, 0, np.empty(tables.shape)
         for iteration in range(1, self.iterations + 1):  # noqa: B007
             joint, documents, likelihood = step(tables, share)
             if balance is None:
                 share = documents + self.balance_strength / self.k
                 share = share / share.sum()
-            tables = _normalised(joint + self._prior(statistics, share))
+            tables = self._maximum(statistics, joint, share)
             if abs(likelihood - last) < self.tolerance:
                 break
             last = likelihood
         else:
             self.notes_.append(f"EM had not settled after {self.iterations} iterations")
+        right, cast = np.einsum("icc->i", joint[:, 1:]), joint[:, 1:].sum(axis=(1, 2))
+        self.agreement_ = np.divide(right, cast, out=np.full(len(cast), np.nan), where=cast > 0)
         self.tables_, self.class_balance_ = tables, share
         self.log_likelihood_, self.iterations_ = likelihood, iteration
+
+    def _maximum(self, statistics: VoteStatistics, joint: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """The M-step: likeliest tables (m, k + 1, k) of expected counts (m, k + 1, k) and the prior."""
+        if self.errors == "free":
+            return _normalised(joint + self._prior(statistics, share))
+        right = np.einsum("icc->i", joint[:, 1:]) + self.strength * self.accuracy + 1e-9
+        cast = joint[:, 1:].sum(axis=(1, 2)) + self.strength + 2e-9
+        return _normalised(coin_tables(right / cast, statistics.counts.sum(axis=1) / statistics.documents, self.k))
 
     def _prior(self, statistics: VoteStatistics, share: np.ndarray) -> np.ndarray:
         """Pseudo-counts (m, k + 1, k): `strength` votes per class of each function, and the abstentions that go with them.
@@ -106,8 +135,9 @@ class DawidSkene(LabelModel):
         right = share * np.where(np.eye(k, dtype=bool), lift, 1)
         right /= right.sum(axis=1, keepdims=True)
         counts = statistics.counts + 1e-3
-        strength = self.strength * k
-        votes = counts / counts.sum(axis=1, keepdims=True) * strength
+        votes = counts / counts.sum(axis=1, keepdims=True)
+        strength = self.strength * np.exp(-(votes * np.log(votes)).sum(axis=1))  # by how many classes it votes for, in effect
+        votes *= strength[:, None]
         prior = np.empty((m, k + 1, k))
         prior[:, 1:] = votes[:, :, None] * right
         silent = np.maximum(n - statistics.counts.sum(axis=1), 0) / counts.sum(axis=1)
@@ -123,28 +153,34 @@ class DawidSkene(LabelModel):
         return told * self._exponents[:, None, None]
 
     def _rows_step(self, rows: Patterns) -> Callable:
-        """The E-step over distinct rows."""
-        m, k, counts, hits = rows.rows.shape[1], self.k, rows.counts, rows.hits
-        total = counts.sum()
-        transposed = hits.T.tocsr()
-        votes = np.asarray(transposed @ counts)
+        """The E-step over distinct rows. Scores are relative to class 0, which has what the other classes leave."""
+        m, k, counts, encoded = rows.rows.shape[1], self.k, rows.counts, rows.encoded
+        total, cast = counts.sum(), encoded.zeros(1)
+        for number, block in enumerate(encoded.blocks):
+            encoded.tally(counts[None, block], cast, number)
+        votes = encoded.by_vote(cast)[:, :, 0]
 
         def step(tables: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-            weights = self._log_tables(tables)
-            silence = weights[:, 0]  # all functions abstain in the base; a vote takes its abstention back
-            base = np.log(share) + silence.sum(axis=0)
-            told = (weights[:, 1:] - silence[:, None]).reshape(-1, k)
-            # Scores relative to class 0: one product less, and class 0 has what the other classes leave.
-            relative = np.zeros((len(counts), k))
-            relative[:, 1:] = hits @ (told[:, 1:] - told[:, :1]) + (base[1:] - base[0])
-            belief, evidence = _softmax(relative)
-            belief *= counts[:, None]
-            documents = belief.sum(axis=0)
+            weights, log_share = self._log_tables(tables), np.log(share)
+            told = encoded.tables(weights[..., 1:] - weights[..., :1])
+            sums, documents, evidence = encoded.zeros(k - 1), np.zeros(k), 0.0
+            for number, block in enumerate(encoded.blocks):
+                scores = encoded.scores(number, told, log_share[1:] - log_share[0])
+                top = np.maximum(scores.max(axis=0), 0)
+                belief = np.exp(scores - top)
+                norm = np.exp(-top) + belief.sum(axis=0)
+                belief *= counts[block] / norm
+                documents[1:] += belief.sum(axis=1)
+                evidence += float(counts[block] @ (np.log(norm) + top))
+                encoded.tally(belief, sums, number)
+            documents[0] = max(total - documents[1:].sum(), 0.0)
             joint = np.empty((m, k + 1, k))
-            joint[:, 1:, 1:] = np.asarray(transposed @ np.ascontiguousarray(belief[:, 1:])).reshape(m, k, k - 1)
-            joint[:, 1:, 0] = np.maximum(votes.reshape(m, k) - joint[:, 1:, 1:].sum(axis=2), 0)
+            joint[:, 1:, 1:] = encoded.by_vote(sums)
+            joint[:, 1:, 0] = np.maximum(votes - joint[:, 1:, 1:].sum(axis=2), 0)
             joint[:, 0] = np.maximum(documents - joint[:, 1:].sum(axis=1), 0)
-            return joint, documents, float(counts @ evidence + total * base[0] + votes @ told[:, 0]) / total
+            silent = total - votes.sum(axis=1)
+            first = float(total * log_share[0] + (votes * weights[:, 1:, 0]).sum() + silent @ weights[:, 0, 0])
+            return joint, documents, (first + evidence) / total
 
         return step
 

@@ -73,9 +73,9 @@ def dependence(statistics: VoteStatistics, least: float = 0.5, significance: flo
     return np.where(flagged, np.clip(strength, 0, 1), 0.0)
 
 
-def find_dependencies(statistics: VoteStatistics, least: float = 0.5) -> list[Dependency]:
-    """Pairs of functions that copy one another or err together, strongest first."""
-    strength = dependence(statistics, least)
+def find_dependencies(statistics: VoteStatistics, least: float = 0.5, strength: np.ndarray | None = None) -> list[Dependency]:
+    """Pairs of functions that copy one another or err together, strongest first. strength: of `dependence`, if it is known."""
+    strength = dependence(statistics, least) if strength is None else strength
     pairs = [(float(strength[i, j]), int(i), int(j)) for i, j in np.argwhere(np.triu(strength, 1))]
     names = statistics.functions
     return [

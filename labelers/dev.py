@@ -1,4 +1,4 @@
-"""A dev set: documents whose class is known. It shows how good functions and models are; nothing is learned from it."""
+"""A dev set: documents whose class is known. It shows how good functions and models are; only calibration learns from it."""
 
 from __future__ import annotations
 

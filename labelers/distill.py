@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -89,9 +90,41 @@ class FastTextClassifier:
         return FASTTEXT, self._content
 
 
-def check_classifier_options(kind: str, classifier: type[Any], options: Mapping[str, Any]) -> None:
-    """ValueError on an option that the classifier's `fit` does not take."""
-    check_options(f"{kind} classifier", options, classifier.fit, ("texts", "probabilities", "classes"))
+@dataclass(frozen=True)
+class EncoderOptions:
+    """Parameters of the classifier `encoder`, apart from it, so that they are checked where torch is not there.
+
+    features, width, dimension: see `EncoderConfig`. keep: share of a document's words that a training step sees. ValueError on
+    a number out of its range.
+    """
+
+    features: int = 1 << 16
+    width: int = 64
+    dimension: int = 64
+    epochs: int = 8
+    batch: int = 128
+    keep: float = 0.8
+    learning_rate: float = 3e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("features", "width", "dimension", "epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"encoder classifier: {name} is {getattr(self, name)}, and must be at least 1")
+        if not 0 < self.keep <= 1 or not self.learning_rate > 0 or self.seed < 0:
+            raise ValueError(
+                f"encoder classifier: keep is {self.keep} (above 0, at most 1), learning_rate {self.learning_rate} (above 0), "
+                f"seed {self.seed} (from 0)"
+            )
+
+
+def check_classifier_options(kind: Kind, options: Mapping[str, Any]) -> None:
+    """ValueError on an option that the classifier of this kind does not take, or that is out of range."""
+    if kind == "fasttext":
+        check_options(f"{kind} classifier", options, FastTextClassifier.fit, ("texts", "probabilities", "classes"))
+    else:
+        check_options(f"{kind} classifier", options, EncoderOptions)
+        EncoderOptions(**options)
 
 
 def fit_distilled(
@@ -108,13 +141,13 @@ def fit_distilled(
         raise ValueError(f"a classifier cannot learn from {int(worded.sum())} texts with a word in them")
     kept, targets = [t for t, w in zip(texts, worded, strict=True) if w], probabilities[worded]
     if kind == "fasttext":
-        check_classifier_options(kind, FastTextClassifier, options)
+        check_classifier_options(kind, options)
         return FastTextClassifier.fit(kept, targets, classes, seed=seed, **options)
     if kind == "encoder":
         from labelers.distill_encoder import EncoderClassifier
 
-        check_classifier_options(kind, EncoderClassifier, options)
-        return EncoderClassifier.fit(kept, targets, classes, seed=seed, **options)
+        check_classifier_options(kind, options)
+        return EncoderClassifier.fit(kept, targets, classes, EncoderOptions(seed=seed, **options))
     raise ValueError(f"there is no distilled model {kind!r}; there are: fasttext, encoder")
 
 

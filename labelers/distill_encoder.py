@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import log_softmax
 
-from labelers.distill import ENCODER
+from labelers.distill import ENCODER, EncoderOptions
 from labelers.embeddings import encode
 from labelers.encoder import Bags, EncoderConfig, Hashed, PooledEncoder, config_of, from_arrays, to_arrays
 
@@ -40,30 +40,21 @@ class EncoderClassifier:
         texts: Sequence[str],
         probabilities: np.ndarray,
         classes: Sequence[str],
-        features: int = 1 << 16,
-        width: int = 64,
-        dimension: int = 64,
-        epochs: int = 8,
-        batch: int = 128,
-        keep: float = 0.8,
-        learning_rate: float = 3e-3,
-        seed: int = 0,
+        options: EncoderOptions,
     ) -> EncoderClassifier:
-        """Adam, words dropped at random (`keep`), weight decay on the layers. probabilities: (n, k) targets.
-
-        features, width, dimension: see `EncoderConfig`."""
-        torch.manual_seed(seed)
-        config = EncoderConfig(features, width, dimension)
-        rng, network = np.random.default_rng(seed), _Network(config, len(classes))
+        """Adam, words dropped at random (`keep`), weight decay on the layers. probabilities: (n, k) targets."""
+        torch.manual_seed(options.seed)
+        config, batch = EncoderConfig(options.features, options.width, options.dimension), options.batch
+        rng, network = np.random.default_rng(options.seed), _Network(config, len(classes))
         hashed, targets = Hashed(texts, config.features), torch.from_numpy(probabilities.astype(np.float32))
-        optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-3)
+        optimizer = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=1e-3)
         usable = np.flatnonzero(~hashed.empty)
         network.train()
-        for _ in range(epochs):
+        for _ in range(options.epochs):
             order = rng.permutation(usable)
             for start in range(0, len(order), batch):
                 rows = order[start : start + batch]
-                logits = network(hashed.bags(rows, keep, rng))
+                logits = network(hashed.bags(rows, options.keep, rng))
                 loss = -(targets[torch.from_numpy(rows)] * log_softmax(logits, dim=1)).sum(dim=1).mean()
                 optimizer.zero_grad()
                 loss.backward()

@@ -234,7 +234,7 @@ class FlyingSquid(LabelModel):
         scores = np.concatenate(
             [log_scores(b, zero, self.weights_).T for _, b in dense_blocks(checked)] or [np.empty((0, self.k))]
         )
-        return Chain(self.class_balance_, self.transition_).marginals(scores, lengths)
+        return self._calibrated(Chain(self.class_balance_, self.transition_).marginals(scores, lengths))
 
     def _conditional_probs(self) -> np.ndarray:
         return self.tables_

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from labelers.dawid_skene import precision
 from labelers.metrics import check_gold
 from labelers.models import LabelModel, check_balance, labels, model_class
 from labelers.neighbours import NearestVoters, Search, unit_rows
@@ -72,7 +73,7 @@ class Liger(LabelModel):
         votes: Votes,
         class_balance: Sequence[float] | np.ndarray | None = None,
         *,
-        embeddings: Any,
+        embeddings: Any = None,
         functions: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
         dev: tuple[Votes, Any, np.ndarray] | None = None,
@@ -84,6 +85,8 @@ class Liger(LabelModel):
         """
         if isinstance(votes, VoteStatistics):
             raise ValueError("liger extends votes by embeddings: fit it on the votes themselves, not on their statistics")
+        if embeddings is None:
+            raise ValueError("liger needs the documents' embeddings: fit(votes, embeddings=...)")
         check_balance(class_balance, self.k)
         dense = to_dense(check_votes(votes, self.k, functions))
         n, m = dense.shape
@@ -92,7 +95,7 @@ class Liger(LabelModel):
         points = unit_rows(embeddings, n, "embeddings")
         names = tuple(functions) if functions is not None else default_names("f", m)
         told = tuple(classes) if classes is not None else default_names("", self.k)
-        self.functions, self.classes = names, told
+        self.functions, self.classes, self.calibration_ = names, told, None
         self._keep_support(dense, points)
         plain = model_class(self.base)(self.k, self.seed).fit(dense, class_balance, functions=names, classes=told)
         for name in ("class_balance_", "accuracies_", "log_prior_", "weights_"):
@@ -132,7 +135,7 @@ class Liger(LabelModel):
         for p in range(len(self.centres_)):
             rows = part == p
             out[rows] = posterior(extended[rows], self.part_log_prior_[p], self.part_weights_[p])
-        return out
+        return self._calibrated(out)
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, votes: Votes, embeddings: Any = None, tie_break: str = "abstain", ids: Sequence[str] | None = None
@@ -211,6 +214,7 @@ class Liger(LabelModel):
         radius = np.full(m, np.inf)
         mean = belief.mean(axis=0)
         nearest, votes_there = self._voters(len(points)).nearest(seen, judged < 0)
+        right = _right(plain)
         for i in range(m):
             usable = np.flatnonzero(votes_there[:, i] >= 0)
             if not len(usable):
@@ -218,8 +222,8 @@ class Liger(LabelModel):
             vote, similarity = votes_there[usable, i], nearest[usable, i]
             said = belief[usable, vote]
             chance = float(mean[vote].mean())
-            reliable = plain.accuracies_[i] if np.isfinite(plain.accuracies_[i]) else 0.7
-            radius[i] = _least_similarity(similarity, said, chance, max(float(reliable), chance))
+            reliable = float(right[i]) if np.isfinite(right[i]) else 0.7
+            radius[i] = _least_similarity(similarity, said, chance, max(reliable, chance))
         return radius
 
     def _fit_parts(self, votes: np.ndarray, points: np.ndarray) -> None:
@@ -262,6 +266,14 @@ class Liger(LabelModel):
         return np.concatenate(
             [(2 * points[a : a + _BLOCK] @ self.centres_.T - length).argmax(axis=1) for a in range(0, len(points), _BLOCK)]
         )
+
+
+def _right(plain: LabelModel) -> np.ndarray:
+    """How often each function is right, (m,), as the tables have it that the model's beliefs come from."""
+    try:
+        return precision(plain.conditional_probs(), plain.class_balance_)
+    except ValueError:  # votes were counted
+        return plain.accuracies_
 
 
 def _least_similarity(similarity: np.ndarray, said: np.ndarray, chance: float, reliable: float) -> float:

@@ -69,7 +69,7 @@ class MajorityVote(LabelModel):
             top = tally >= tally.max(axis=1, keepdims=True) - _SAME
             mass = top * prior
             out[first : first + len(block)] = mass / mass.sum(axis=1, keepdims=True)
-        return out
+        return self._calibrated(out)
 
     def _conditional_probs(self) -> np.ndarray:
         raise ValueError("majority vote has no conditional probabilities: it learns nothing about the functions")

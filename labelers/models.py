@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import xxhash
 
+from labelers.calibration import Calibrated
 from labelers.patterns import Patterns
 from labelers.posterior import posterior
 from labelers.statistics import VoteStatistics, default_names
@@ -35,12 +36,13 @@ _SAME = 1e-9
 """Probabilities closer than this are tied: sums in another order must not break a tie."""
 
 
-class LabelModel(ABC):
+class LabelModel(Calibrated, ABC):
     """Turns votes (n, m) into class probabilities (n, k).
 
     After `fit`: `functions` and `classes` (names), `class_balance_` (k,), `accuracies_` (m,) = P(vote = Y | it votes),
     `log_prior_` (k,) and `weights_` (m, k + 1, k): what a vote adds to each class's log-probability, at [i, vote + 1, class]
     (index 0: the function abstains). `notes_` are sentences about what the fit met: what it could not do, and did instead.
+    `calibrate` mends the probabilities on a few documents of known class.
     """
 
     name: ClassVar[str]
@@ -109,6 +111,8 @@ class LabelModel(ABC):
             statistics, rows = votes, None
         else:
             statistics, rows = self._measure(votes, functions, classes)
+            if rows is not None and rows.rows is votes:
+                rows = Patterns(rows.rows.copy(), rows.counts, self.k)  # the caller may fill the array with the next votes
         if self._seen is not None:
             statistics = self._seen[0] + statistics
             rows = None if rows is None or self._seen[1] is None else self._seen[1] + rows
@@ -136,6 +140,7 @@ class LabelModel(ABC):
         if not statistics.functions:
             raise ValueError(f"{self.name} cannot be fitted on no labelling functions")
         self.functions, self.classes, self.notes_ = statistics.functions, statistics.classes, []
+        self.calibration_ = None
         silent = [f for f, row in zip(statistics.functions, statistics.counts, strict=True) if not row.any()]
         if silent:
             self.notes_.append(f"{listed(silent)} never vote{'s' if len(silent) == 1 else ''}")
@@ -146,12 +151,12 @@ class LabelModel(ABC):
         """Set `class_balance_`, `accuracies_`, `log_prior_` and `weights_`."""
 
     def predict_proba(self, votes: Votes) -> np.ndarray:
-        """P(Y | votes), (n, k) float64, rows sum to 1. A document without votes gets the prior."""
+        """P(Y | votes), (n, k), rows sum to 1; calibrated, if the model is. A document without votes gets the prior."""
         checked = self._checked(votes)
         out = np.empty((checked.shape[0], self.k))
         for first, block in dense_blocks(checked):
             out[first : first + len(block)] = posterior(block, self.log_prior_, self.weights_)
-        return out
+        return self._calibrated(out)
 
     def predict(
         self,
@@ -186,7 +191,7 @@ class LabelModel(ABC):
         return self._conditional_probs()
 
     def _conditional_probs(self) -> np.ndarray:
-        raise NotImplementedError(f"{self.name} has no conditional probabilities")
+        raise ValueError(f"{self.name} has no conditional probabilities: it keeps no table of what functions vote")
 
     def _checked(self, votes: Votes) -> Votes:
         self._need_fit()
@@ -289,9 +294,23 @@ def load_model(content: bytes, where: str = "the label model") -> LabelModel:
         state = {name: _untold(value) for name, value in state.items()}
         name = state.pop("model")
         kind = _load(_WITH_EMBEDDINGS[name]) if name in _WITH_EMBEDDINGS else model_class(name)
-        return kind.from_state(state)
+        model = kind.from_state(state)
+        _check_state(model)
+        return model
     except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, OverflowError, MemoryError) as error:
         raise ValueError(f"{where} is no file of a label model: {type(error).__name__}: {error}") from error
+
+
+def _check_state(model: LabelModel) -> None:
+    """KeyError or TypeError where a file left out what prediction needs, or has it of another shape."""
+    m, k = len(model.functions), model.k
+    if len(model.classes) != k:
+        raise TypeError(f"{len(model.classes)} classes for k = {k}")
+    for name, shape in (("class_balance_", (k,)), ("accuracies_", (m,)), ("log_prior_", (k,)), ("weights_", (m, k + 1, k))):
+        if not hasattr(model, name):
+            raise KeyError(name)
+        if np.shape(getattr(model, name)) != shape:
+            raise TypeError(f"{name} has shape {np.shape(getattr(model, name))}, expected {shape}")
 
 
 def _told(value: Any) -> Any:

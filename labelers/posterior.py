@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_TABLE = 1 << 11  # entries of a joint table of several functions: small enough for the cache
+from labelers.encoded import GroupedVotes
 
 
 def posterior(votes: np.ndarray, log_prior: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -30,22 +30,9 @@ def posterior(votes: np.ndarray, log_prior: np.ndarray, weights: np.ndarray) -> 
 
 
 def log_scores(votes: np.ndarray, log_prior: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """log_prior + Σ_i weights[i, vote_i + 1], (c, n) float64, of weights (m, k + 1, c) and log_prior (c,).
-
-    Functions are taken several at a time: their votes together are the row of a joint table, which is summed once, so that a
-    document costs one look-up per group and class.
-    """
-    (n, m), values, classes = votes.shape, weights.shape[1], len(log_prior)
-    columns = np.ascontiguousarray(votes.T)
-    scores = np.repeat(log_prior[:, None], n, axis=1).astype(np.float64)
-    group = max(1, int(np.log(_TABLE) / np.log(values)))
-    for first in range(0, m, group):
-        chosen = range(first, min(first + group, m))
-        table, code = np.zeros((1, classes)), np.zeros(n, np.uint16)
-        for i in chosen:
-            table = (table[:, None, :] + weights[i][None, :, :]).reshape(-1, classes)
-            code *= np.uint16(values)
-            code += (columns[i] + np.int8(1)).view(np.uint8)
-        for c in range(classes):
-            scores[c] += np.ascontiguousarray(table[:, c])[code]
+    """log_prior + Σ_i weights[i, vote_i + 1], (c, n) float64, of weights (m, k + 1, c) and log_prior (c,)."""
+    encoded = GroupedVotes(votes, weights.shape[1] - 1)
+    tables, scores = encoded.tables(weights), np.empty((len(log_prior), len(votes)))
+    for number, block in enumerate(encoded.blocks):
+        scores[:, block] = encoded.scores(number, tables, log_prior)
     return scores

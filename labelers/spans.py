@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from labelers.spans_arrow import read_lines, read_lists, write_lists
 from labelers.votes import MOST_CLASSES
 
 ScoreOf = Literal["max", "min", "sum", "mean", "weighted"]
@@ -81,46 +82,12 @@ class Spans:
     @classmethod
     def from_arrow(cls, column: pa.Array | pa.ChunkedArray | Sequence[Any]) -> Spans:
         """One list per document of `[start, end, score]` (lists or structs; a score may be null). A null list has no spans."""
-        given: Any = column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column)
-        array: pa.Array = given.combine_chunks() if isinstance(given, pa.ChunkedArray) else given
-        told = f"spans are {array.type}: give a list of [start, end, score] per document"
-        if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
-            raise ValueError(told)
-        counts = _lengths(array)
-        inner = array.flatten()
-        document = np.repeat(np.arange(len(array)), counts)
-        if pa.types.is_struct(inner.type):
-            names = [inner.type.field(i).name for i in range(inner.type.num_fields)]
-            if not {"start", "end"} <= set(names):
-                raise ValueError(f"{told}; the structs have {', '.join(names)}")
-            parts = [inner.field(n) if n in names else pa.nulls(len(inner)) for n in ("start", "end", "score")]
-        elif pa.types.is_nested(inner.type):
-            triples = inner.flatten()
-            if inner.null_count or len(triples) != 3 * len(inner) or (_lengths(inner) != 3).any():
-                raise ValueError(f"{told}; some have not three entries")
-            parts = [triples.take(pa.array(np.arange(k, len(triples), 3))) for k in range(3)]
-        else:
-            raise ValueError(told)
-        start, end, score = (np.asarray(p.cast(pa.float64()).to_numpy(zero_copy_only=False)) for p in parts)
-        return cls.of(document, start, end, score, len(array))
+        return cls.of(*read_lists(column))
 
     @classmethod
     def from_lines(cls, start: pa.Array | pa.ChunkedArray, end: pa.Array | pa.ChunkedArray, score: Any) -> Spans:
         """Line signals as a corpus keeps them: three list columns with one entry per line of each document."""
-        arrays = [c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in (start, end, score)]
-        counts = [_lengths(a) for a in arrays]
-        scored = counts[2]
-        # A document without lines may still have one document-level value (RedPajama's null): it is no span.
-        wrong = (counts[0] != counts[1]) | ((scored != counts[0]) & (counts[0] > 0))
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise ValueError(
-                f"document {row} has {counts[0][row]} line starts, {counts[1][row]} ends and {scored[row]} scores: "
-                "the columns are not of the same lines"
-            )
-        kept = np.repeat(counts[0] > 0, scored)
-        values = [a.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False) for a in arrays]
-        return cls.of(np.repeat(np.arange(len(arrays[0])), counts[0]), values[0], values[1], values[2][kept], len(arrays[0]))
+        return cls.of(*read_lines(start, end, score))
 
     @classmethod
     def from_matches(cls, texts: Iterable[str | None], pattern: Any) -> Spans:
@@ -134,10 +101,7 @@ class Spans:
 
     def to_arrow(self) -> pa.Array:
         """A list of `{start, end, score}` per document; `from_arrow` reads it back."""
-        offsets = pa.array(np.concatenate(([0], np.cumsum(self._counts()))), pa.int32())
-        scores = pa.array(self.score, pa.float64(), mask=np.isnan(self.score))
-        inner = pa.StructArray.from_arrays([pa.array(self.start), pa.array(self.end), scores], ["start", "end", "score"])
-        return pa.ListArray.from_arrays(offsets, inner)
+        return write_lists(self.start, self.end, self.score, self._counts())
 
     @property
     def length(self) -> np.ndarray:
@@ -406,14 +370,6 @@ def _offsets(column: Any, name: str) -> np.ndarray:
 def _not_negative(sizes: np.ndarray) -> None:
     if (sizes < 0).any():
         raise ValueError(f"document {int(np.argmax(sizes < 0))} has a length below 0")
-
-
-def _lengths(array: pa.Array) -> np.ndarray:
-    """Entries of each list; 0 for null."""
-    import pyarrow.compute as pc
-
-    lengths = pc.call_function("list_value_length", [array])
-    return np.nan_to_num(lengths.cast(pa.float64()).to_numpy(zero_copy_only=False)).astype(np.int64)
 
 
 def _same_documents(one: Spans, two: Spans) -> None:

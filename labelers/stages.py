@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, StringConstraints, model_validator
 
-from labelers.distill import FastTextClassifier, Kind, check_classifier_options
+from labelers.calibration import CalibrationKind
+from labelers.distill import Kind, check_classifier_options
 from labelers.functions import Faults, Function, apply, class_index
 from labelers.functions_python import PythonParams
 from labelers.functions_yaml import AnyFunctionParams, function_files, load_functions
@@ -96,13 +97,20 @@ class FitParams(ExtendParams):
     dev: str | None = Field(
         None,
         description="Parquet or JSONL file with `id` and `label` of documents whose class is known: shows how good functions "
-        "and models are, and is never learned from.",
+        "and models are, and is learned from by `calibrate` only.",
+    )
+    calibrate: CalibrationKind | None = Field(
+        None,
+        description="Mend the probabilities on the dev set: by `temperature` (some dozen documents suffice), or `isotonic` "
+        "regression (some hundred).",
     )
 
     @model_validator(mode="after")
     def _known(self) -> FitParams:
         if (self.model == LIGER) != (self.embeddings is not None):
             raise ValueError("model liger and embeddings go together: give both, or neither")
+        if self.calibrate is not None and self.dev is None:
+            raise ValueError(f"task {self.task}: calibrate needs dev, documents whose class is known")
         check_options(f"label model {self.model}", self.options, self._class(), ("k",))
         self.balance()
         return self
@@ -147,8 +155,7 @@ class DistillParams(Params):
 
     @model_validator(mode="after")
     def _known(self) -> DistillParams:
-        if self.kind == "fasttext":  # the encoder's are checked where torch is there
-            check_classifier_options(self.kind, FastTextClassifier, self.options)
+        check_classifier_options(self.kind, self.options)
         return self
 
 

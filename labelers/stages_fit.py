@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from labelers.analysis import DevCounts, advice, analyse, label_shares
+from labelers.calibration import CalibrationKind, judged
 from labelers.dev import DevSet
 from labelers.metrics import measure
 from labelers.models import LabelModel, save_model
@@ -91,13 +92,17 @@ class Fitted:
 
 def fit_summary(summary: VoteSummary, params: FitParams) -> Fitted:
     """Fit the task's label model on a summary of its votes. ValueError as the model's own `fit`."""
-    return judge(params.new_model().fit(summary.statistics, params.balance(), sample=summary.sample.votes), summary)
+    model = params.new_model().fit(summary.statistics, params.balance(), sample=summary.sample.votes)
+    return judge(model, summary, calibrate=params.calibrate)
 
 
-def judge(model: LabelModel, summary: VoteSummary, dev: np.ndarray | None = None) -> Fitted:
+def judge(
+    model: LabelModel, summary: VoteSummary, dev: np.ndarray | None = None, calibrate: CalibrationKind | None = None
+) -> Fitted:
     """What there is to say of a fitted model and the votes of a summary. ValueError if they are of other functions.
 
-    dev: the model's probabilities (d, k) on the dev set, if it needs more than votes for them.
+    dev: the model's probabilities (d, k) on the dev set, if it needs more than votes for them. calibrate: the model on the
+    documents of the dev set that have a vote; how good it is then is told by those that a calibration has not seen.
     """
     from labelers.dependencies import effective_functions
 
@@ -117,10 +122,16 @@ def judge(model: LabelModel, summary: VoteSummary, dev: np.ndarray | None = None
         "warnings": [note for note in advice(statistics, model) if note != reason],
     }
     if len(summary.dev_gold):
-        metrics["dev"] = {
-            "documents": len(summary.dev_gold),
-            **_score(model.predict_proba(summary.dev_votes) if dev is None else dev, summary),
-        }
+        found = model.predict_proba(summary.dev_votes) if dev is None else dev
+        voted = (summary.dev_votes >= 0).any(axis=1)
+        if voted.any():
+            found = found.copy()
+            found[voted], told, warnings = judged(model, found[voted], summary.dev_gold[voted], calibrate)
+            metrics["reliability"] = told
+            metrics["warnings"] += warnings
+        metrics["dev"] = {"documents": len(summary.dev_gold), **_score(found, summary)}
+    if calibrate is not None and "reliability" not in metrics:
+        metrics["warnings"].append("nothing is calibrated: no document of the dev set has a vote")
     return Fitted(model, analyse(statistics, model, summary.dev_counts), metrics)
 
 
@@ -136,7 +147,7 @@ class FitLabels(GlobalStage):
     params: FitParams
     _dev: DevSet | None = field(default=None, init=False, repr=False, compare=False)
 
-    version = 2
+    version = 3
 
     def __post_init__(self) -> None:
         self.params = narrowed(self.params, FitParams)

@@ -61,7 +61,7 @@ class FitLiger(FitLabels):
             classes=self.params.classes,
         )  # fmt: skip
         dev = predict(model, known.dev_votes, embedding_matrix(dev_points))[0] if len(known.dev_gold) else None
-        fitted = judge(model, known, dev)
+        fitted = judge(model, known, dev, self.params.calibrate)
         if model.base == "auto" and model.notes_:  # what it chose to weigh the votes by, and why
             fitted.metrics["reason"] = f"Liger on {model.notes_[0]}"
             fitted.metrics["warnings"] = [w for w in fitted.metrics["warnings"] if w != model.notes_[0]]
@@ -104,7 +104,7 @@ def predict(model: Liger, votes: np.ndarray, points: np.ndarray) -> tuple[np.nda
     votes are weighed as they are."""
     somewhere = np.any(points != 0, axis=1)
     extended = votes.copy()
-    probabilities = posterior(votes, model.log_prior_, model.weights_)
+    probabilities = model._calibrated(posterior(votes, model.log_prior_, model.weights_))
     if somewhere.any():
         probabilities[somewhere] = model.predict_proba(votes[somewhere], points[somewhere])
         extended[somewhere] = model.extend(votes[somewhere], points[somewhere])

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from labelers import text_sample
+from labelers.calibration import judged
 from labelers.dev import DevSet
 from labelers.metrics import measure
 from labelers.stages import FitParams, PredictParams, VoteParams, count_labels, narrowed, probability_table
@@ -39,6 +40,8 @@ class FitWeaver(GlobalStage):
 
     params: WeaverFitParams
     _dev: DevSet | None = field(default=None, init=False, repr=False, compare=False)
+
+    version = 2
 
     def __post_init__(self) -> None:
         self.params = narrowed(self.params, WeaverFitParams)
@@ -125,7 +128,8 @@ def summarise(frame: pl.DataFrame, params: VoteParams, dev: DevSet | None) -> pa
 
 
 def fit_weaver(rows: pa.Table, params: FitParams) -> tuple[Weaver, dict[str, Any]]:
-    """Weaver on a summary's scores, and what there is to say of it. Nothing is learned from the dev set but how good it is."""
+    """Weaver on a summary's scores, and what there is to say of it. Of the dev set only calibration learns, if it is asked
+    for."""
     assert isinstance(params, VoteParams)
     column, gold = rows["scores"].combine_chunks(), rows["gold"].to_numpy().astype(np.int64)
     scores = column.flatten().to_numpy().reshape(-1, column.type.list_size)
@@ -142,9 +146,14 @@ def fit_weaver(rows: pa.Table, params: FitParams) -> tuple[Weaver, dict[str, Any
     }
     known = np.flatnonzero(gold >= 0)
     if len(known):
-        found = model.predict_proba(scores[known])
+        found, metrics["reliability"], warnings = judged(
+            model, model.predict_proba(scores[known]), gold[known], params.calibrate
+        )
+        metrics["warnings"] += warnings
         scored = measure(found, found.argmax(axis=1), gold[known], ("accuracy", "macro_f1", "log_loss"))
         metrics["dev"] = {"documents": len(known), **scored}
+    elif params.calibrate is not None:
+        metrics["warnings"].append("nothing is calibrated: no document of the dev set is there")
     return model, metrics
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labelers.vote_tables import coin_tables
+
 FAMILIES = (
     "symmetric",
     "asymmetric",
@@ -18,6 +20,9 @@ FAMILIES = (
     "adversarial",
     "sequence",
     "nuisance",
+    "weak",
+    "even",
+    "thresholds",
 )
 
 
@@ -56,15 +61,6 @@ def votes_of(tables: np.ndarray, gold: np.ndarray, rng: np.random.Generator) -> 
     return votes
 
 
-def coin_tables(accuracy: np.ndarray, coverage: np.ndarray, k: int) -> np.ndarray:
-    """Tables (m, k + 1, k) of functions that vote on a share of documents, whatever the class, and err evenly."""
-    tables = np.empty((len(accuracy), k + 1, k))
-    tables[:, 0] = (1 - coverage)[:, None]
-    right = np.eye(k)[None] * accuracy[:, None, None] + (1 - np.eye(k)) * ((1 - accuracy) / (k - 1))[:, None, None]
-    tables[:, 1:] = right * coverage[:, None, None]
-    return tables
-
-
 def generate(family: str, seed: int, n: int | None = None) -> SyntheticVotes:
     """Votes of one of `FAMILIES`: sizes, accuracies and coverages are drawn by the seed. ValueError on another family."""
     rng = np.random.default_rng([FAMILIES.index(family) if family in FAMILIES else -1, seed]) if family in FAMILIES else None
@@ -82,6 +78,8 @@ def generate(family: str, seed: int, n: int | None = None) -> SyntheticVotes:
         return _sequence(rng, n, m)
     if family == "nuisance":
         return _nuisance(rng, n, m)
+    if family == "thresholds":
+        return _thresholds(rng, n)
     if family == "imbalanced":
         rare = rng.uniform(0.05, 0.25)
         balance = np.array([1 - rare, rare])
@@ -89,6 +87,12 @@ def generate(family: str, seed: int, n: int | None = None) -> SyntheticVotes:
         k, m = int(rng.integers(3, 9)), int(rng.integers(5, 25))
         balance = rng.dirichlet(np.full(k, 5.0))
         accuracy, coverage = rng.uniform(0.25, 0.85, m), rng.uniform(0.1, 0.7, m)
+    if family == "weak":
+        accuracy, coverage = rng.uniform(0.52, 0.7, m), rng.uniform(0.2, 1.0, m)
+    if family == "even":
+        k, m = int(rng.integers(4, 11)), int(rng.integers(8, 20))
+        balance = rng.dirichlet(np.full(k, 8.0))
+        accuracy, coverage = rng.uniform(0.25, 0.7, m), rng.uniform(0.2, 0.8, m)
     gold = rng.choice(k, n, p=balance)
     tables = coin_tables(accuracy, coverage, k)
     if family in ("asymmetric", "imbalanced", "multiclass"):
@@ -210,3 +214,16 @@ def _nuisance(rng: np.random.Generator, n: int, m: int) -> SyntheticVotes:
         elif rng.random() < 0.5:
             votes[:, i] = np.where(seen[:, i] < np.quantile(seen[:, i], low), 0, -1)
     return SyntheticVotes(votes, gold, 2)
+
+
+def _thresholds(rng: np.random.Generator, n: int) -> SyntheticVotes:
+    """A few measurements, each under several thresholds: functions come in clusters that err together."""
+    gold = (rng.random(n) < rng.uniform(0.35, 0.65)).astype(np.int64)
+    votes = []
+    for _ in range(int(rng.integers(3, 6))):
+        measured = (2 * gold - 1) * rng.uniform(0.2, 0.9) + rng.standard_normal(n)
+        for _ in range(int(rng.integers(2, 5))):
+            seen = measured + rng.standard_normal(n) * rng.uniform(0.2, 1.0)
+            middle, width = rng.normal(0, 0.5), rng.uniform(0, 0.6)
+            votes.append(np.where(seen > middle + width, 1, np.where(seen < middle - width, 0, -1)))
+    return SyntheticVotes(np.column_stack(votes).astype(np.int8), gold, 2)

@@ -45,6 +45,15 @@ def two_sided_tables(shares: np.ndarray, right: np.ndarray, balance: np.ndarray,
     return tables / tables.sum(axis=(1, 2), keepdims=True) / balance  # columns need not sum to one: the joint does
 
 
+def coin_tables(accuracy: np.ndarray, coverage: np.ndarray, k: int) -> np.ndarray:
+    """Tables (m, k + 1, k) of functions that vote on a share of documents, whatever the class, and err evenly."""
+    tables = np.empty((len(accuracy), k + 1, k))
+    tables[:, 0] = (1 - coverage)[:, None]
+    right = np.eye(k)[None] * accuracy[:, None, None] + (1 - np.eye(k)) * ((1 - accuracy) / (k - 1))[:, None, None]
+    tables[:, 1:] = right * coverage[:, None, None]
+    return tables
+
+
 def one_sided_table(share: float, gap: float, c: int, balance: np.ndarray) -> np.ndarray:
     """P(vote | Y), (k + 1, k), of a function that votes only for class c. share: P(λ = c). gap: P(λ = c | Y = c) less
     P(λ = c | Y ≠ c)."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from labelers.calibration import Calibrated
 from labelers.metrics import measure
 from labelers.models import TieBreak, check_balance, check_seed, labels
 from labelers.triplets import recover_signs, triplet_strengths
@@ -18,9 +19,10 @@ from labelers.votes import check_k
 Scaling = Literal["rank", "standard", "none"]
 
 _GRID = 256
+_SAME = 1 - 1e-6  # correlation of scores that are one
 
 
-class Weaver:
+class Weaver(Calibrated):
     """P(Y = 1 | scores) of (n, m) continuous scores or 0/1 judges of different scales, from unlabelled scores alone.
 
     For scores that are independent given a binary class, centred covariances are a product, Cov(s_i, s_j) = b_i·b_j with
@@ -30,7 +32,8 @@ class Weaver:
 
     scaling: `rank` maps each score to a normal quantile of its rank, which any monotone scale survives; `standard` divides by
     the standard deviation of what lies between the 1st and 99th percentile; `none` leaves it. Missing (NaN) scores count as
-    the middle one. least: scores that share less than this correlation with the class are dropped and named in `notes_`.
+    the middle one. Scores that are the same once scaled count once. least: scores that share less than this correlation with
+    the class are dropped and named in `notes_`.
     Without a class balance, `fit` counts it on `dev` labels, else estimates it from the third moments of the combined score.
     Assumes that most scores are higher for class 1. k is 2.
 
@@ -76,7 +79,7 @@ class Weaver:
         self.functions = tuple(functions) if functions is not None else tuple(f"s{i}" for i in range(m))
         if len(self.functions) != m:
             raise ValueError(f"{len(self.functions)} names are given for {m} scores")
-        self.notes_ = []
+        self.notes_, self.calibration_ = [], None
         empty = np.asarray(np.isnan(scores).all(axis=0))
         self._learn_scales(scores, empty)
         scaled = self._scaled(scores)
@@ -84,6 +87,7 @@ class Weaver:
         usable = ~empty & (deviation > 1e-9)
         self._drop(~usable, "the same on every document, or missing")
         covariance = np.cov(scaled.T, bias=True).reshape(m, m)
+        usable &= ~self._copies(covariance, usable)
         self.kept_ = usable
         strength = self._strengths(covariance, n)
         self.correlations_ = np.divide(strength, deviation, out=np.zeros(m), where=deviation > 1e-9)
@@ -93,6 +97,18 @@ class Weaver:
             self.kept_ = usable & ~weak
         self._discriminant(scaled, covariance, strength, balance, dev)
         return self
+
+    def _copies(self, covariance: np.ndarray, usable: np.ndarray) -> np.ndarray:
+        """Usable scores that say what an earlier one says, (m,) bool, up to their scale: together they count once."""
+        spread = np.sqrt(np.maximum(np.diag(covariance), 1e-18))
+        same = np.abs(covariance) > _SAME * np.outer(spread, spread)
+        copies = np.zeros(len(covariance), bool)
+        for i in np.flatnonzero(usable):
+            first = np.flatnonzero(same[i, :i] & usable[:i] & ~copies[:i])
+            if len(first):
+                copies[i] = True
+                self.notes_.append(f"{self.functions[i]} is the same as {self.functions[first[0]]}: they count once")
+        return copies
 
     def _strengths(self, covariance: np.ndarray, n: int) -> np.ndarray:
         """b (m,): signed, of the usable scores."""
@@ -158,7 +174,7 @@ class Weaver:
         odds = ((combined - low) ** 2 - (combined - high) ** 2) / (2 * self._within)
         odds += np.log(self.class_balance_[1] / self.class_balance_[0])
         positive = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
-        return np.stack([1 - positive, positive], axis=1)
+        return self._calibrated(np.stack([1 - positive, positive], axis=1))
 
     def predict(self, scores: np.ndarray, tie_break: TieBreak = "abstain", ids: Sequence[str] | None = None) -> np.ndarray:
         """The likelier class, (n,) int64; -1 where both are as likely, or as `LabelModel.predict` breaks ties."""
@@ -242,6 +258,7 @@ class Weaver:
         state = {
             "model": self.name, "k": self.k, "scaling": self.scaling, "least": self.least, "seed": self.seed,
             "functions": self.functions, "notes": self.notes_, "means": self._means, "within": self._within,
+            "calibration": self.calibration_,
         }  # fmt: skip
         arrays = {n: getattr(self, n).tolist() for n in _ARRAYS}
         Path(path).write_text(json.dumps(state | arrays, indent=1) + "\n")
@@ -258,6 +275,7 @@ class Weaver:
                 setattr(model, name, np.array(state[name]))
             model.functions, model.notes_ = tuple(state["functions"]), state["notes"]
             model._means, model._within = tuple(state["means"]), state["within"]
+            model.calibration_ = state["calibration"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} holds no weaver model: {error}") from error
         return model

@@ -103,7 +103,10 @@ class RayExecutor:
 
         # Without `max_calls=0` a process would end after one task with a GPU, and its models with it.
         task: Any = ray.remote(max_calls=0, max_retries=TASK_RETRIES)(_apply).options(
-            num_cpus=resources.cpus, num_gpus=resources.gpus or None, memory=resources.memory or None
+            name=f"menagerie:{getattr(getattr(function, 'stage', None), 'name', 'work')}",  # for `ray list tasks`, `top`
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus or None,
+            memory=resources.memory or None,
         )
         told = ray.put(pickle.dumps(function))
         todo = iter(items)

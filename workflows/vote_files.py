@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelers.votes import check_votes
-from pipeline.frames import read_plain
+from pipeline.frames import TEXT_COLUMNS, read_plain
 from pipeline.tables import votes_schema
 
 _CLASSES = b"menagerie.classes"
@@ -27,10 +27,12 @@ class VoteFile:
 
     table: pa.Table  # `tables.votes_schema`
     classes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    """Columns of a file that does not tell which ones are votes, and that are none."""
 
 
 def read_votes(path: Path, classes: Sequence[str] | None = None, key: str | None = None) -> VoteFile:
-    """The votes of a file. ValueError names the file: no votes in it, a vote that is no class.
+    """The votes of a file. ValueError names the file: no votes in it, documents instead, a vote that is no class.
 
     Parquet and JSONL: the integer columns beside `id`; where some are int8 (as this program writes votes), those only. .npz:
     the matrix called `key`, else L, votes or L_train; `k` in the file is the number of classes.
@@ -38,9 +40,9 @@ def read_votes(path: Path, classes: Sequence[str] | None = None, key: str | None
     """
     told: Sequence[str] | None = None
     if path.suffix == ".npz":
-        table, k = _npz(path, key)
+        (table, k), left_out = _npz(path, key), ()
     else:
-        table, k = _columns(path), None
+        (table, left_out), k = _columns(path), None
         if path.suffix == ".parquet":
             metadata = pq.read_schema(path).metadata or {}
             told = json.loads(metadata[_CLASSES]) if _CLASSES in metadata else None
@@ -50,7 +52,7 @@ def read_votes(path: Path, classes: Sequence[str] | None = None, key: str | None
         check_votes(matrix, len(named), table.column_names[1:])
     except ValueError as error:
         raise ValueError(f"{path}: {error} (classes: {', '.join(named)})") from error
-    return VoteFile(table.cast(votes_schema(table.column_names[1:])), named)
+    return VoteFile(table.cast(votes_schema(table.column_names[1:])), named, left_out)
 
 
 def with_classes(votes: pa.Table, classes: Sequence[str]) -> pa.Table:
@@ -58,17 +60,24 @@ def with_classes(votes: pa.Table, classes: Sequence[str]) -> pa.Table:
     return votes.replace_schema_metadata({_CLASSES: json.dumps(list(classes), ensure_ascii=False)})
 
 
-def _columns(path: Path) -> pa.Table:
+def _columns(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     frame = read_plain(path)
     whole = [c for c, kind in frame.schema.items() if c != "id" and kind.is_integer()]
     names = [c for c in whole if frame.schema[c] == pl.Int8] or whole
     if not names:
         raise ValueError(f"{path}: no column of whole numbers, so no votes; there are: {', '.join(frame.columns)}")
+    text = next((c for c in TEXT_COLUMNS if frame.schema.get(c) == pl.String), None)
+    if text and not any(frame.schema[c] == pl.Int8 for c in whole):  # what this program writes as votes is int8
+        raise ValueError(
+            f"{path} holds documents (column {text}), and no votes: `menagerie label vote` writes the votes of labelling "
+            f"functions on them; if {', '.join(names)} are votes, leave the text out"
+        )
     for name in names:
         if nulls := frame[name].null_count():
             raise ValueError(f"{path}: function {name} has {nulls:,} nulls: an abstention is -1")
     columns = [frame["id"].to_arrow().cast(pa.string()), *(pa.array(frame[n].cast(pl.Int64).to_numpy()) for n in names)]
-    return pa.table(columns, names=["id", *names])
+    told = any(frame.schema[n] == pl.Int8 for n in names)
+    return pa.table(columns, names=["id", *names]), () if told else tuple(c for c in frame.columns if c not in ("id", *names))
 
 
 def _npz(path: Path, key: str | None) -> tuple[pa.Table, int | None]:

@@ -14,15 +14,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.arguments import autocast, check_range, check_same_dtype, check_shape, check_tensors
+from kernels.arguments import (
+    autocast,
+    check_head_dim,
+    check_range,
+    check_same_dtype,
+    check_shape,
+    check_tensors,
+    empty_like_rows,
+)
 from kernels.attention.combine import combine_lse
 from kernels.differentiation import refuse_double_backward, zeros_for
 from kernels.dispatch import implementation
 from kernels.documents import resolve_documents
 
 __all__ = ["Choice", "attention", "choose", "combine_lse"]
-
-_HEAD_DIMS = range(8, 257, 8)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def attention(
             f"attention: {queries} queries and {k.shape[2]} keys with documents; "
             "documents need as many queries as keys: call without documents for a cache, or pad"
         )
-    starts = resolve_documents("attention", cu_seqlens, document_starts, B, queries)
+    starts = resolve_documents("attention", cu_seqlens, document_starts, B, queries, q.device)
     scale = 1.0 / math.sqrt(D) if scale is None else scale
     choice = choose(q, k, causal=causal, window=window, documents=documents, return_lse=return_lse, deterministic=deterministic)
     if explain is not None:
@@ -173,26 +179,22 @@ def _check(q: Tensor, k: Tensor, v: Tensor, window: int | None, scale: float | N
     check_shape("attention", "k", k, (q.shape[0], None, None, q.shape[3]), "(batch, KV heads, keys, head_dim)")
     check_shape("attention", "v", v, k.shape, "k's shape, (batch, KV heads, keys, head_dim)")
     heads, groups, D = q.shape[1], k.shape[1], q.shape[3]
-    if D not in _HEAD_DIMS and q.dtype != torch.float64:
-        nearest = min(-(-D // 8) * 8, 256)
-        raise ValueError(
-            f"attention: head_dim {D}; it takes multiples of 8 up to 256: the nearest is {nearest}"
-            + (", pad q, k and v with zeros (and give scale)" if D < 256 else "; split the head")
-        )
+    check_head_dim("attention", D, q.dtype)
     if groups == 0 or heads % groups:
         raise ValueError(f"attention: {heads} query heads over {groups} KV heads; heads must be a multiple of the KV heads")
     if window is not None:
         check_range("attention", "keys in the window", window, 1, 2**31 - 1, "give None for no window")
     check_range("attention", "keys", k.shape[2], 0, 2**30, "split the sequence and join the parts with combine_lse")
-    if scale is not None and not scale > 0:
-        raise ValueError(f"attention: scale {scale}; it must be positive: put the sign into q")
+    if scale is not None and not 0 < scale < math.inf:
+        raise ValueError(f"attention: scale {scale}; it must be positive and finite: put the sign into q")
 
 
 @torch.library.custom_op("menagerie::attention", mutates_args=())
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, document_starts: Tensor | None, causal: bool, window: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    return implementation("attention", q).forward(q, k, v, document_starts, causal, window, scale)
+    o, lse = implementation("attention", q).forward(q, k, v, document_starts, causal, window, scale)
+    return _laid_out(o, q), lse
 
 
 @_forward.register_fake
@@ -200,7 +202,13 @@ def _(
     q: Tensor, k: Tensor, v: Tensor, document_starts: Tensor | None, causal: bool, window: int, scale: float
 ) -> tuple[Tensor, Tensor]:
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    return torch.empty_like(q), q.new_empty(q.shape[:3], dtype=wide)
+    return empty_like_rows(q), q.new_empty(q.shape[:3], dtype=wide)
+
+
+def _laid_out(result: Tensor, like: Tensor) -> Tensor:
+    """The result in the order of axes in which kernels write one for `like`; the reference has its own order."""
+    made = empty_like_rows(like)
+    return result if result.stride() == made.stride() else made.copy_(result)
 
 
 @torch.library.custom_op("menagerie::attention_backward", mutates_args=())
@@ -217,12 +225,14 @@ def _backward(
     window: int,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return implementation("attention", q).backward(do, dlse, q, k, v, o, lse, document_starts, causal, window, scale)
+    gradients = implementation("attention", q).backward(do, dlse, q, k, v, o, lse, document_starts, causal, window, scale)
+    dq, dk, dv = (_laid_out(gradient, like) for gradient, like in zip(gradients, (q, k, v), strict=True))
+    return dq, dk, dv
 
 
 @_backward.register_fake
 def _(do: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    return empty_like_rows(q), empty_like_rows(k), empty_like_rows(v)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 With S = scale Q Kᵀ, P = exp(S - lse) and delta = rowsum(O dO): dV = Pᵀ dO, dS = P (dO Vᵀ - delta), dK = scale dSᵀ Q and
 dQ = scale dS K. One program per tile of keys makes dK and dV (over the heads that share it), one per tile of queries makes dQ;
-each recomputes S and P.
+each recomputes S and P. What is not finite is kept from who does not see it as in the forward kernel.
 """
 
 # pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportIndexIssue=false
@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention.forward import hide, keys_seen, own_tile
+from kernels.attention.masks import CAREFUL_ROWS, finite_part, has_nan, keys_of_tile, own_tile, poison, queries_of_tile, seen_by
 from kernels.triton_support import narrow, operand
 
 
@@ -42,35 +42,21 @@ def attention_bwd_kernel_rows(
 
 
 @triton.jit
-def _queries_seeing(
-    keys, document_start, document_end, Lq, Lk, window,
-    CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
-):  # fmt: skip
-    """First and last query that sees each key: what `keys_seen` says, turned around."""
-    position = keys - (Lk - Lq)
-    first = position * 0
-    last = first + (Lq - 1)
-    if CAUSAL:
-        first = tl.maximum(position, first)
-    if HAS_WINDOW:
-        last = tl.minimum(last, position + window - 1)
-        if not CAUSAL:
-            first = tl.maximum(first, position - window + 1)
-    if HAS_DOCUMENTS:
-        last = tl.minimum(last, document_end - 1)
-        if not CAUSAL:
-            first = tl.maximum(first, document_start)
-    return first, last
-
-
-@triton.jit
 def _gather_dkdv(
-    dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, hi, full_lo, full_hi,
-    first, last, scale_log2, G: tl.constexpr,
-    BM: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr, STAGES: tl.constexpr,
-    PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+    p_k, p_v, q_desc, do_desc, lse_desc, delta_desc, p_start, p_end, i_b, i_h, start_n, sk_l, sv_l,
+    H, Lq, Lk, row, document_row, window, scale_log2,
+    G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr, CAREFUL: tl.constexpr,
+    STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Adds what the queries [lo, hi) of the G heads from i_h on give to one tile of keys. dk, dv: [BN, BD]."""
+    """dk / scale and dv [BN, BD] of the keys from start_n on, from the queries of G heads from i_h on. CAREFUL: see forward."""
+    first, last, lo, hi, full_lo, full_hi = queries_of_tile(
+        p_start, p_end, i_b, start_n, Lq, Lk, document_row, window, BN, BM, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS
+    )
+    k = own_tile(p_k, sk_l, start_n, Lk, D, BN, BD, DTYPE)
+    v = own_tile(p_v, sv_l, start_n, Lk, D, BN, BD, DTYPE)
+    dk = tl.zeros([BN, BD], tl.float32)
+    dv = tl.zeros([BN, BD], tl.float32)
     blocks = tl.cdiv(tl.maximum(hi - lo, 0), BM)
     for step in tl.range(0, G * blocks, num_stages=STAGES):
         if G == 1:
@@ -83,18 +69,30 @@ def _gather_dkdv(
         lse = lse_desc.load([(i_b * H + head) * row + start_m])
         s = tl.dot(k, q.T, input_precision=PRECISION)  # transposed: [BN, BM]
         p = tl.exp2(s * scale_log2 - lse[None, :])
-        if MASKED == "all":
-            p = hide(p, start_m, first, last, BM, 0.0)
-        elif MASKED == "outside":  # noqa: SIM102, known when compiled
-            if (start_m < full_lo) | (start_m >= full_hi):
-                p = hide(p, start_m, first, last, BM, 0.0)
+        if CAREFUL or (start_m < full_lo) | (start_m >= full_hi):
+            p = tl.where(seen_by(start_m, first, last, BM), p, 0.0)
         do = operand(do_desc.load([i_b, head, start_m, 0]).reshape(BM, BD), DTYPE)
-        dv = tl.dot(operand(p, DTYPE), do, dv, input_precision=PRECISION)
-        dp = tl.dot(v, do.T, input_precision=PRECISION)
+        if CAREFUL:
+            dp = tl.dot(v, do.T, input_precision=PRECISION)
+            p = poison(p, seen_by(start_m, first, last, BM), do)
+            dv = tl.dot(operand(p, DTYPE), finite_part(do), dv, input_precision=PRECISION)
+        else:
+            dv = tl.dot(operand(p, DTYPE), do, dv, input_precision=PRECISION)
+            dp = tl.dot(v, do.T, input_precision=PRECISION)
         delta = delta_desc.load([(i_b * H + head) * row + start_m])
         ds = p * (dp - delta[None, :])
+        if CAREFUL:
+            ds = tl.where(seen_by(start_m, first, last, BM), ds, 0.0)
+            q = finite_part(q)
         dk = tl.dot(operand(ds, DTYPE), q, dk, input_precision=PRECISION)
     return dk, dv
+
+
+@triton.jit
+def _store(p_x, x, start, stride, length, D: tl.constexpr, ROWS: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr):
+    rows, columns = start + tl.arange(0, ROWS), tl.arange(0, BD)
+    inside = (rows[:, None] < length) & (columns[None, :] < D)
+    tl.store(p_x + rows[:, None].to(tl.int64) * stride + columns[None, :], narrow(x, DTYPE), mask=inside)
 
 
 @triton.jit(do_not_specialize=["H", "Lq", "Lk", "row", "document_row", "window"])
@@ -104,90 +102,66 @@ def attention_bwd_kernel_dkdv(
     H, Lq, Lk, row, document_row, window, scale, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
-    ONE_LOOP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+    STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles of keys, KV heads, B). Descriptors of blocks (1, 1, BM, BD) of q and do, (BM,) of lse and delta."""
     i_t, i_kv, i_b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if HAS_DOCUMENTS:
         i_t = tl.load(p_order + i_b * tl.num_programs(0) + i_t)  # the longest first
     start_n = i_t * BN
-    keys = start_n + tl.arange(0, BN)
-    bottom = tl.minimum(start_n + BN, Lk) - 1
-    starts, ends = keys, keys
-    top_start, top_end, bottom_start, bottom_end = start_n, start_n, start_n, start_n
-    if HAS_DOCUMENTS:
-        p_end += i_b.to(tl.int64) * document_row
-        ends = tl.load(p_end + tl.minimum(keys, document_row - 1))
-        top_end, bottom_end = tl.load(p_end + start_n), tl.load(p_end + bottom)
-        if not CAUSAL:
-            p_start += i_b.to(tl.int64) * document_row
-            starts = tl.load(p_start + tl.minimum(keys, document_row - 1))
-            top_start, bottom_start = tl.load(p_start + start_n), tl.load(p_start + bottom)
-    first, last = _queries_seeing(keys, starts, ends, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
-    lo, full_hi = _queries_seeing(start_n, top_start, top_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
-    full_lo, hi = _queries_seeing(bottom, bottom_start, bottom_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
-    lo = lo // BM * BM  # descriptors of one row of numbers start at multiples of 16 bytes
-    hi = hi + 1
-
     p_k += i_b.to(tl.int64) * sk_b + i_kv.to(tl.int64) * sk_h
     p_v += i_b.to(tl.int64) * sv_b + i_kv.to(tl.int64) * sv_h
-    k = own_tile(p_k, sk_l, start_n, Lk, D, BN, BD, DTYPE)
-    v = own_tile(p_v, sv_l, start_n, Lk, D, BN, BD, DTYPE)
-    dk = tl.zeros([BN, BD], tl.float32)
-    dv = tl.zeros([BN, BD], tl.float32)
-    i_h = i_kv * G
-    full_lo = tl.minimum(lo + tl.cdiv(tl.maximum(full_lo - lo, 0), BM) * BM, tl.maximum(lo, hi))
-    # In a dense mask every later query sees every key, and rows beyond the last are padding that sees none.
-    whole = full_lo + tl.maximum(full_hi + 1 - full_lo, 0) // BM * BM
-    full_hi = whole if HAS_WINDOW or HAS_DOCUMENTS else hi
-    if ONE_LOOP:
-        dk, dv = _gather_dkdv(
-            dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, hi, full_lo, full_hi,
-            first, last, scale_log2, G, BM, BD, "outside", STAGES, PRECISION, DTYPE
-        )  # fmt: skip
+    dk, dv = _gather_dkdv(
+        p_k, p_v, q_desc, do_desc, lse_desc, delta_desc, p_start, p_end, i_b, i_kv * G, start_n, sk_l, sv_l,
+        H, Lq, Lk, row, document_row, window, scale_log2,
+        G, D, BM, BN, BD, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS, False, STAGES, PRECISION, DTYPE
+    )  # fmt: skip
+    p_dk += i_b.to(tl.int64) * tk_b + i_kv.to(tl.int64) * tk_h
+    p_dv += i_b.to(tl.int64) * tv_b + i_kv.to(tl.int64) * tv_h
+    if (CAUSAL or HAS_WINDOW or HAS_DOCUMENTS) and (has_nan(dk) | has_nan(dv)):
+        for start in range(start_n, tl.minimum(start_n + BN, Lk), CAREFUL_ROWS):
+            dk_, dv_ = _gather_dkdv(
+                p_k, p_v, q_desc, do_desc, lse_desc, delta_desc, p_start, p_end, i_b, i_kv * G, start, sk_l, sv_l,
+                H, Lq, Lk, row, document_row, window, scale_log2,
+                G, D, BM, CAREFUL_ROWS, BD, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS, True, 1, PRECISION, DTYPE
+            )  # fmt: skip
+            _store(p_dv, dv_, start, tv_l, Lk, D, CAREFUL_ROWS, BD, DTYPE)
+            _store(p_dk, dk_ * scale, start, tk_l, Lk, D, CAREFUL_ROWS, BD, DTYPE)
     else:
-        if CAUSAL or HAS_WINDOW or HAS_DOCUMENTS:
-            dk, dv = _gather_dkdv(
-                dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, lo, full_lo, full_lo, full_hi,
-                first, last, scale_log2, G, BM, BD, "all", STAGES, PRECISION, DTYPE
-            )  # fmt: skip
-        dk, dv = _gather_dkdv(
-            dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, full_lo, full_hi, full_lo, full_hi,
-            first, last, scale_log2, G, BM, BD, "none", STAGES, PRECISION, DTYPE
-        )  # fmt: skip
-        if HAS_WINDOW or HAS_DOCUMENTS:
-            dk, dv = _gather_dkdv(
-                dk, dv, k, v, q_desc, do_desc, lse_desc, delta_desc, i_b, i_h, H, row, full_hi, hi, full_lo, full_hi,
-                first, last, scale_log2, G, BM, BD, "all", STAGES, PRECISION, DTYPE
-            )  # fmt: skip
-
-    columns = tl.arange(0, BD)
-    inside = (keys[:, None] < Lk) & (columns[None, :] < D)
-    at = keys[:, None].to(tl.int64)
-    i_b, i_kv = i_b.to(tl.int64), i_kv.to(tl.int64)
-    tl.store(p_dv + i_b * tv_b + i_kv * tv_h + at * tv_l + columns[None, :], narrow(dv, DTYPE), mask=inside)
-    tl.store(p_dk + i_b * tk_b + i_kv * tk_h + at * tk_l + columns[None, :], narrow(dk * scale, DTYPE), mask=inside)
+        _store(p_dv, dv, start_n, tv_l, Lk, D, BN, BD, DTYPE)
+        _store(p_dk, dk * scale, start_n, tk_l, Lk, D, BN, BD, DTYPE)
 
 
 @triton.jit
 def _gather_dq(
-    dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, lo, hi, full_lo, full_hi, first, last, scale_log2,
-    BN: tl.constexpr, BD: tl.constexpr, MASKED: tl.constexpr, STAGES: tl.constexpr,
-    PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+    p_q, p_do, p_lse2, p_delta, k_desc, v_desc, p_start, p_end, i_b, i_kv, start_m, sq_l, sd_l,
+    Lq, Lk, document_row, window, scale_log2,
+    D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr, CAREFUL: tl.constexpr,
+    STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Adds what the keys [lo, hi) give to one tile of queries. dq: [BM, BD]."""
+    """dq / scale [BM, BD] of the queries from start_m on. CAREFUL: see forward."""
+    first, last, lo, hi, full_lo, full_hi = keys_of_tile(
+        p_start, p_end, i_b, start_m, Lq, Lk, document_row, window, BM, BN, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS
+    )
+    q = own_tile(p_q, sq_l, start_m, Lq, D, BM, BD, DTYPE)
+    do = own_tile(p_do, sd_l, start_m, Lq, D, BM, BD, DTYPE)
+    rows = start_m + tl.arange(0, BM)
+    lse = tl.load(p_lse2 + rows)
+    delta = tl.load(p_delta + rows)
+    dq = tl.zeros([BM, BD], tl.float32)
     for start_n in tl.range(lo, hi, BN, num_stages=STAGES):
         k = operand(k_desc.load([i_b, i_kv, start_n, 0]).reshape(BN, BD), DTYPE)
         s = tl.dot(q, k.T, input_precision=PRECISION)  # [BM, BN]
         p = tl.exp2(s * scale_log2 - lse[:, None])
-        if MASKED == "all":
-            p = hide(p, start_n, first, last, BN, 0.0)
-        elif MASKED == "outside":  # noqa: SIM102, known when compiled
-            if (start_n < full_lo) | (start_n >= full_hi):
-                p = hide(p, start_n, first, last, BN, 0.0)
+        if CAREFUL or (start_n < full_lo) | (start_n >= full_hi):
+            p = tl.where(seen_by(start_n, first, last, BN), p, 0.0)
         v = operand(v_desc.load([i_b, i_kv, start_n, 0]).reshape(BN, BD), DTYPE)
         dp = tl.dot(do, v.T, input_precision=PRECISION)
         ds = p * (dp - delta[:, None])
+        if CAREFUL:
+            ds = tl.where(seen_by(start_n, first, last, BN), ds, 0.0)
+            k = finite_part(k)
         dq = tl.dot(operand(ds, DTYPE), k, dq, input_precision=PRECISION)
     return dq
 
@@ -199,7 +173,7 @@ def attention_bwd_kernel_dq(
     H, Lq, Lk, row, document_row, window, scale, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
-    ONE_LOOP: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+    STAGES: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles of queries, H, B). Descriptors of blocks (1, 1, BN, BD) of k and v."""
     i_t, i_h, i_b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -209,53 +183,23 @@ def attention_bwd_kernel_dq(
         i_t = tl.num_programs(0) - 1 - i_t
     i_kv = i_h // G
     start_m = i_t * BM
-    rows = start_m + tl.arange(0, BM)
-    bottom = tl.minimum(start_m + BM, Lq) - 1
-    starts, ends = rows, rows
-    top_start, top_end, bottom_start, bottom_end = start_m, start_m, start_m, start_m
-    if HAS_DOCUMENTS:
-        p_start += i_b.to(tl.int64) * document_row
-        starts = tl.load(p_start + tl.minimum(rows, document_row - 1))
-        top_start, bottom_start = tl.load(p_start + start_m), tl.load(p_start + bottom)
-        if not CAUSAL:
-            p_end += i_b.to(tl.int64) * document_row
-            ends = tl.load(p_end + tl.minimum(rows, document_row - 1))
-            top_end, bottom_end = tl.load(p_end + start_m), tl.load(p_end + bottom)
-    first, last = keys_seen(rows, starts, ends, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
-    lo, full_hi = keys_seen(start_m, top_start, top_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
-    full_lo, hi = keys_seen(bottom, bottom_start, bottom_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
-    hi = hi + 1
-
     p_q += i_b.to(tl.int64) * sq_b + i_h.to(tl.int64) * sq_h
     p_do += i_b.to(tl.int64) * sd_b + i_h.to(tl.int64) * sd_h
-    q = own_tile(p_q, sq_l, start_m, Lq, D, BM, BD, DTYPE)
-    do = own_tile(p_do, sd_l, start_m, Lq, D, BM, BD, DTYPE)
-    stretch = (i_b.to(tl.int64) * H + i_h) * row
-    lse = tl.load(p_lse2 + stretch + rows)
-    delta = tl.load(p_delta + stretch + rows)
-    dq = tl.zeros([BM, BD], tl.float32)
-    full_lo = tl.minimum(lo + tl.cdiv(tl.maximum(full_lo - lo, 0), BN) * BN, tl.maximum(lo, hi))
-    full_hi = full_lo + tl.maximum(full_hi + 1 - full_lo, 0) // BN * BN
-    if ONE_LOOP:
-        dq = _gather_dq(
-            dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, lo, hi, full_lo, full_hi, first, last, scale_log2,
-            BN, BD, "outside", STAGES, PRECISION, DTYPE
-        )  # fmt: skip
-    else:
-        if HAS_WINDOW or HAS_DOCUMENTS:
-            dq = _gather_dq(
-                dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, lo, full_lo, full_lo, full_hi, first, last, scale_log2,
-                BN, BD, "all", STAGES, PRECISION, DTYPE
+    p_lse2 += (i_b.to(tl.int64) * H + i_h) * row
+    p_delta += (i_b.to(tl.int64) * H + i_h) * row
+    dq = _gather_dq(
+        p_q, p_do, p_lse2, p_delta, k_desc, v_desc, p_start, p_end, i_b, i_kv, start_m, sq_l, sd_l,
+        Lq, Lk, document_row, window, scale_log2,
+        D, BM, BN, BD, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS, False, STAGES, PRECISION, DTYPE
+    )  # fmt: skip
+    p_dq += i_b.to(tl.int64) * tq_b + i_h.to(tl.int64) * tq_h
+    if (CAUSAL or HAS_WINDOW or HAS_DOCUMENTS) and has_nan(dq):
+        for start in range(start_m, tl.minimum(start_m + BM, Lq), CAREFUL_ROWS):
+            dq_ = _gather_dq(
+                p_q, p_do, p_lse2, p_delta, k_desc, v_desc, p_start, p_end, i_b, i_kv, start, sq_l, sd_l,
+                Lq, Lk, document_row, window, scale_log2,
+                D, CAREFUL_ROWS, BN, BD, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS, True, 1, PRECISION, DTYPE
             )  # fmt: skip
-        dq = _gather_dq(
-            dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, full_lo, full_hi, full_lo, full_hi, first, last, scale_log2,
-            BN, BD, "none", STAGES, PRECISION, DTYPE
-        )  # fmt: skip
-        dq = _gather_dq(
-            dq, q, do, lse, delta, k_desc, v_desc, i_b, i_kv, full_hi, hi, full_lo, full_hi, first, last, scale_log2,
-            BN, BD, "all", STAGES, PRECISION, DTYPE
-        )  # fmt: skip
-
-    columns = tl.arange(0, BD)
-    out = p_dq + i_b.to(tl.int64) * tq_b + i_h.to(tl.int64) * tq_h + rows[:, None].to(tl.int64) * tq_l + columns[None, :]
-    tl.store(out, narrow(dq * scale, DTYPE), mask=(rows[:, None] < Lq) & (columns[None, :] < D))
+            _store(p_dq, dq_ * scale, start, tq_l, Lq, D, CAREFUL_ROWS, BD, DTYPE)
+    else:
+        _store(p_dq, dq * scale, start_m, tq_l, Lq, D, BM, BD, DTYPE)

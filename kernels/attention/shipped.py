@@ -37,12 +37,12 @@ def configuration(
     constants: dict[str, Any] = {
         "G": group, "D": head_dim, "BM": BM, "BN": BN, "BD": BD, "CAUSAL": causal,
         "HAS_WINDOW": window, "HAS_DOCUMENTS": documents,
-        "ONE_LOOP": tile.one_loop, "STAGES": tile.stages, "PRECISION": "tf32x3" if dtype == torch.float32 else "tf32",
+        "STAGES": tile.stages, "PRECISION": "tf32x3" if dtype == torch.float32 else "tf32",
         "DTYPE": TRITON_TYPES[dtype],
     }  # fmt: skip
     if not documents:  # absent arguments are None, which is a constant
         constants |= dict.fromkeys(("p_start", "p_end", "p_order"))
-    shape = f"{BM}x{BN}" + (" one loop" if tile.one_loop else "")
+    shape = f"{BM}x{BN}"
     mask = "".join(
         (" causal" if causal else " full", " window" * window, " documents" * documents, f" groups of {group}" * (group > 1))
     )

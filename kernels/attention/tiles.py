@@ -11,14 +11,12 @@ import torch
 class Tile:
     """Rows of queries and of keys that a program works on at a time, and how.
 
-    one_loop: blocks that need a mask and those that need none take turns in one loop, which asks each time; otherwise there
-    is a loop for each kind. stages: blocks in flight; spills: bytes per thread that the compiler may spill.
+    stages: blocks in flight; spills: bytes per thread that the compiler may spill.
     """
 
     queries: int
     keys: int
     warps: int
-    one_loop: bool = True
     stages: int = 2
     spills: int = 0
 

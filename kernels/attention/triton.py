@@ -9,6 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.arguments import empty_like_rows
 from kernels.attention.backward import attention_bwd_kernel_dkdv, attention_bwd_kernel_dq, attention_bwd_kernel_rows
 from kernels.attention.descriptors import loadable, padded_head, rows_descriptor, vector_descriptor
 from kernels.attention.forward import attention_fwd_kernel
@@ -40,7 +41,7 @@ def forward(
     """See `reference.forward`. using: other tiles than those of `tiles`, for measuring."""
     B, H, Lq, D = q.shape
     Lk = k.shape[2]
-    o = torch.empty_like(q)
+    o = empty_like_rows(q)
     lse = q.new_empty(B, H, Lq, dtype=torch.float32)
     if o.numel() == 0 or Lk == 0:
         return o.zero_(), lse.fill_(-torch.inf)
@@ -64,7 +65,7 @@ def backward(
     """See `reference.backward`."""
     B, H, Lq, D = q.shape
     G, Lk = k.shape[1], k.shape[2]
-    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    dq, dk, dv = empty_like_rows(q), empty_like_rows(k), empty_like_rows(v)
     if q.numel() == 0 or k.numel() == 0:
         return dq.zero_(), dk.zero_(), dv.zero_()
     window = _useful(window, Lq, Lk)
@@ -108,7 +109,7 @@ def _useful(window: int, queries: int, keys: int) -> int:
 def _constants(q: Tensor, BD: int, causal: bool, window: int, made: Schedule | None, tile: Tile) -> dict[str, Any]:
     return {
         "D": q.shape[3], "BD": BD, "CAUSAL": causal, "HAS_WINDOW": bool(window), "HAS_DOCUMENTS": made is not None,
-        "ONE_LOOP": tile.one_loop, "STAGES": tile.stages,
+        "STAGES": tile.stages,
         "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32", "DTYPE": TRITON_TYPES[q.dtype],
         "num_warps": tile.warps, "num_stages": tile.stages,
     }  # fmt: skip

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from kernels.arguments import autocast, check_range, check_same_dtype, check_shape, check_tensors
+from kernels.conv_fft.plans import LONGEST, DocumentPlan, found_plan, plan_documents
+from kernels.conv_fft.rows import table_kind
 from kernels.differentiation import refuse_double_backward
 from kernels.dispatch import implementation
-from kernels.documents import resolve_documents
 
-__all__ = ["conv_fft"]
-
-_LONGEST = 1 << 22
+__all__ = ["DocumentPlan", "conv_fft", "plan_documents"]
 
 
 def conv_fft(
@@ -35,6 +34,7 @@ def conv_fft(
     cu_seqlens: Tensor | None = None,
     document_starts: Tensor | None = None,
     longest_document: int | None = None,
+    documents: DocumentPlan | None = None,
 ) -> Tensor:
     """Convolve each channel of u with its own filter, gates and skip included.
 
@@ -45,7 +45,8 @@ def conv_fft(
     filter's spectrum, the lowest frequencies of the right-angle transform, is used (frequency-sparse convolution), and the
     rest costs nothing. cu_seqlens or document_starts: documents that are convolved as if each were alone (see
     `kernels.documents`); longest_document: an upper bound on their lengths, which spares the kernels for longer ones and is not
-    checked on a GPU: a longer document's end may come out as zeros.
+    checked on a GPU: a longer document's end may come out as zeros. documents: instead of all three, what `plan_documents` made
+    of them; without it the plan is made when a tensor of boundaries is first seen, or changed, and kept as long as it lives.
     Returns a tensor like u. ValueError on anything else. float32 and float64 on CUDA take the library's FFT, with documents one
     after the other.
     Source: FlashFFTConv (Fu et al. 2023) for the operator; right-angle transforms (Crandall and Fagin 1994) for the method.
@@ -54,8 +55,8 @@ def conv_fft(
     check_tensors("conv_fft", u=u, filter=filter, reverse_filter=reverse_filter, skip=skip, pregate=pregate, postgate=postgate)
     check_same_dtype("conv_fft", u=u, pregate=pregate, postgate=postgate)
     check_shape("conv_fft", "u", u, (None, None, None), "(batch, channels, length)")
-    batch, channels, length = u.shape
-    check_range("conv_fft", "samples in a row", length, 1, _LONGEST, "split longer rows into overlapping ones")
+    _, channels, length = u.shape
+    check_range("conv_fft", "samples in a row", length, 1, LONGEST, "split longer rows into overlapping ones")
     check_shape("conv_fft", "filter", filter, (channels, None), "(channels, taps)")
     check_range("conv_fft", "filter taps", filter.shape[1], 1, 1 << 31, "give it at least one tap")
     for name, gate in (("pregate", pregate), ("postgate", postgate)):
@@ -65,13 +66,18 @@ def conv_fft(
         check_shape("conv_fft", "reverse_filter", reverse_filter, (channels, None), "(channels, taps)")
     if kept_frequencies not in (1, 0.5, 0.25):
         raise ValueError(f"conv_fft: kept_frequencies is {kept_frequencies}; it may be 1, 0.5 or 0.25")
-    starts = resolve_documents("conv_fft", cu_seqlens, document_starts, batch, length)
-    if starts is not None and kept_frequencies != 1:
+    if documents is not None and not (cu_seqlens is None and document_starts is None and longest_document is None):
+        raise ValueError("conv_fft: documents and boundaries together; the plan has them: give it alone")
+    if longest_document is not None:
+        check_range("conv_fft", "as longest_document", longest_document, 1, LONGEST, "give the longest document's length")
+    if documents is None:
+        documents = found_plan(u, cu_seqlens, document_starts, longest_document, reverse_filter is None)
+    else:
+        _check_plan(documents, u, reverse_filter is None)
+    if documents is not None and kept_frequencies != 1:
         raise ValueError(
             "conv_fft: kept_frequencies and documents together; a transform per document has no common frequencies"
         )
-    if longest_document is not None:
-        check_range("conv_fft", "as longest_document", longest_document, 1, _LONGEST, "give the longest document's length")
     wide = torch.float64 if u.dtype == torch.float64 else torch.float32
     filter = filter.to(wide)
     if reverse_filter is not None:
@@ -79,9 +85,28 @@ def conv_fft(
     if skip is not None:
         check_shape("conv_fft", "skip", skip, (channels,), "(channels,)")
         filter = torch.cat([filter[:, :1] + skip.to(wide)[:, None], filter[:, 1:]], dim=1)
+    starts, table, longest = (None, None, 0)
+    if documents is not None:
+        starts, table, longest = documents.starts, documents.table, documents.longest % length  # 0: no bound
     return torch.ops.menagerie.conv_fft(
-        u, filter, reverse_filter, pregate, postgate, starts, float(kept_frequencies), longest_document or 0
+        u, filter, reverse_filter, pregate, postgate, starts, float(kept_frequencies), longest, table
     )
+
+
+def _check_plan(plan: DocumentPlan, u: Tensor, causal: bool) -> None:
+    """ValueError if the plan was made for other tensors."""
+    batch, channels, length = u.shape
+    made = (*plan.starts.shape, plan.channels)
+    if made != (batch, length, channels) or plan.starts.device != u.device:
+        raise ValueError(
+            f"conv_fft: documents were planned for (batch, channels, length) = {(made[0], made[2], made[1])} on "
+            f"{plan.starts.device} and u is {tuple(u.shape)} on {u.device}; call plan_documents with a tensor like u"
+        )
+    if plan.table is not None and plan.kind != table_kind(u.dtype, causal, length):
+        raise ValueError(
+            f"conv_fft: documents were planned for other filters or another dtype than {'causal' if causal else 'two-sided'} "
+            f"and {str(u.dtype).removeprefix('torch.')}; call plan_documents with a tensor like u and causal={causal}"
+        )
 
 
 @torch.library.custom_op("menagerie::conv_fft", mutates_args=())
@@ -94,8 +119,11 @@ def _forward(
     document_starts: Tensor | None,
     fraction: float,
     longest: int,
+    table: Tensor | None = None,
 ) -> Tensor:
-    return implementation("conv_fft", u).forward(u, filter, reverse_filter, pre, post, document_starts, fraction, longest)
+    return implementation("conv_fft", u).forward(
+        u, filter, reverse_filter, pre, post, document_starts, fraction, longest, table
+    )
 
 
 @_forward.register_fake
@@ -114,10 +142,11 @@ def _backward(
     document_starts: Tensor | None,
     fraction: float,
     longest: int,
+    table: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of u, filter, reverse_filter, pre and post; empty where there is no such argument."""
     gradients = implementation("conv_fft", u).backward(
-        dy, u, filter, reverse_filter, pre, post, document_starts, fraction, longest
+        dy, u, filter, reverse_filter, pre, post, document_starts, fraction, longest, table
     )
     return tuple(u.new_empty(0) if g is None else g for g in gradients)  # type: ignore[return-value]
 
@@ -131,14 +160,16 @@ def _(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:6])
-    ctx.rest = inputs[6:]
+    *tensors, fraction, longest, table = inputs
+    ctx.save_for_backward(*tensors, table)
+    ctx.rest = fraction, longest
 
 
 def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = torch.ops.menagerie.conv_fft_backward(dy, *ctx.saved_tensors, *ctx.rest)
-    given = (True, True, *(tensor is not None for tensor in ctx.saved_tensors[2:5]))
-    return (*(g if there else None for g, there in zip(gradients, given, strict=True)), None, None, None)
+    *tensors, table = ctx.saved_tensors
+    gradients = torch.ops.menagerie.conv_fft_backward(dy, *tensors, *ctx.rest, table)
+    given = (True, True, *(tensor is not None for tensor in tensors[2:5]))
+    return (*(g if there else None for g, there in zip(gradients, given, strict=True)), None, None, None, None)
 
 
 _forward.register_autograd(_differentiate, setup_context=_setup)

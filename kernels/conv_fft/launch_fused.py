@@ -12,6 +12,7 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.conv_fft import rows
 from kernels.conv_fft.rows import Rows
 from kernels.conv_fft.transforms import Plan, exact_constants, kept_columns, twiddles, weighted_matrix
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
@@ -55,7 +56,8 @@ def split(rows: int, per_tile: int, channels: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
+def constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
+    """F1, F2 (real, imaginary) and T."""
     n1, n2 = p.factors
     return (
         *weighted_matrix(n1, p.rows_per_tile, device),
@@ -67,13 +69,13 @@ def _constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
 class Fused:
     """One length class of rows, each in one program."""
 
-    def __init__(self, u: Tensor, k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int) -> None:
+    def __init__(self, u: Tensor, k: Tensor, reverse: Tensor | None, p: Plan, table: Rows, i: int) -> None:
         self.channels, self.length = u.shape[1:]
-        self.p, self.rows, self.i = p, rows, i
-        self.split = split(rows.most[i], p.rows_per_tile, self.channels)
-        self.constants = _constants(p, u.device)
+        self.p, self.rows, self.i = p, table, i
+        self.split = split(table.most[i], p.rows_per_tile, self.channels)
+        self.constants = constants(p, u.device)
         self.type = TRITON_TYPES[u.dtype]
-        self.spectrum, self.scale = filter_spectrum(k, reverse, p, rows, i)
+        self.spectrum, self.scale = filter_spectrum(k, reverse, p, table, i)
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
         fused_fwd_kernel[(self.split, self.channels)](
@@ -101,27 +103,31 @@ class Fused:
         full = self.rows.full and self.length == self.p.points and self.rows.most[self.i] % self.p.rows_per_tile == 0
         return {
             "HAS_PRE": pre is not None, "HAS_POST": post is not None, "FULL": full, "ALIGN": 8 if self.rows.aligned else 1,
-            "TYPE": self.type, "FRAMED": self.rows.aligned,
+            "TYPE": self.type, "FRAMED": rows.SCHEME.frames * self.rows.aligned,
         }  # fmt: skip
 
 
-def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int) -> tuple[Tensor, Tensor]:
-    """(channels, N1, keep) packed, and (channels,) the power of two that it is over."""
+def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int, blocks: int = 0) -> tuple[Tensor, Tensor]:
+    """(channels, N1, keep) packed, and (channels,) the power of two that it is over.
+
+    With blocks: (channels, blocks, N1, keep) and (channels, blocks), those of `kernels.conv_fft.triton_blocks`.
+    """
     n1, n2 = p.factors
-    spectrum = k.new_empty((len(k), n1, p.keep), dtype=torch.int32)
-    scale = k.new_empty(len(k), dtype=torch.float32)
-    filter_spectrum_kernel[(len(k),)](
+    several = (blocks,) if blocks else ()
+    spectrum = k.new_empty((len(k), *several, n1, p.keep), dtype=torch.int32)
+    scale = k.new_empty((len(k), *several), dtype=torch.float32)
+    filter_spectrum_kernel[(len(k), max(1, blocks))](
         k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), rows.count, i, k.shape[1],
         0 if reverse is None else reverse.shape[1],
-        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, num_warps=max(4, n1 // 16),
+        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, BLOCKS=blocks > 0, num_warps=max(4, n1 // 16),
     )  # fmt: skip
     return spectrum, scale
 
 
-def filter_gradient(sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None) -> None:
-    """Add a spectrum's gradient (parts, channels, P, N1, keep, 2) to the taps'."""
+def filter_gradient(sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None, blocks: int = 1) -> None:
+    """Add a spectrum's gradient (parts, channels, P, N1, keep, 2), or that of blocks of taps in place of P, to the taps'."""
     n1, n2 = p.factors
-    filter_gradient_kernel[(len(dk),)](
+    filter_gradient_kernel[(len(dk), blocks)](
         sums, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), rows.count, i, len(sums), dk.shape[1],
         0 if dreverse is None else dreverse.shape[1],
         N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile, TWO_SIDED=dreverse is not None,

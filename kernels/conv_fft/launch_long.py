@@ -31,6 +31,8 @@ from kernels.triton_support import TRITON_TYPES
 
 # What the passes may keep between them, in bytes: channels are done in groups of this size.
 WORKSPACE = 1 << 30
+# Rows that a program of an outer pass takes, at most.
+ROWS = 4
 
 
 def outer_tile(outer: int) -> dict[str, int]:
@@ -41,11 +43,10 @@ def outer_tile(outer: int) -> dict[str, int]:
 
 
 def two_factor_tile(outer: int) -> dict[str, int]:
-    """Factors, columns and warps of an outer transform in two factors."""
+    """Factors, columns and warps of an outer transform in two factors, and whether rows are read ahead."""
     na, nb = OUTER[outer]
-    return {"NA": na, "NB": nb, "BC": 16, "num_warps": 8 if outer <= 256 else 16, "num_stages": 1} | (
-        {"maxnreg": 128} if outer <= 256 else {}
-    )
+    tile = {"NA": na, "NB": nb, "BC": 16, "EARLY": False, "num_warps": 8 if outer <= 256 else 16, "num_stages": 1}
+    return tile | ({"maxnreg": 128} if outer <= 256 else {})
 
 
 # Bytes of registers that a thread may spill, by (kernel, points).
@@ -160,7 +161,7 @@ class Long:
 
     def _grid(self, rows: Rows, i: int, channels: int) -> tuple[tuple[int, int, int], int]:
         """Programs, and how many rows each takes."""
-        each = max(1, min(4, rows.most[i]))
+        each = max(1, min(ROWS, rows.most[i]))
         high = 1 if self.in_two else triton.cdiv(self.p.outer, outer_tile(self.p.outer)["BM"])
         return (self.p.inner // self.columns * high, channels, triton.cdiv(rows.most[i], each)), each
 

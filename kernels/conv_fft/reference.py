@@ -73,14 +73,14 @@ def _band_limited(x: Tensor, k: Tensor, r: Tensor | None, fraction: float) -> Te
 
 def forward(
     u: Tensor, k: Tensor, reverse: Tensor | None, pre: Tensor | None, post: Tensor | None,
-    document_starts: Tensor | None, fraction: float, longest: int,
+    document_starts: Tensor | None, fraction: float, longest: int, table: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     return conv_fft(u, k, reverse, pre, post, document_starts, fraction)
 
 
 def backward(
     dy: Tensor, u: Tensor, k: Tensor, reverse: Tensor | None, pre: Tensor | None, post: Tensor | None,
-    document_starts: Tensor | None, fraction: float, longest: int,
+    document_starts: Tensor | None, fraction: float, longest: int, table: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     du, dk, dreverse, dpre, dpost, *_ = vjp(conv_fft, (u, k, reverse, pre, post, document_starts, fraction), (dy,))
     return du, dk, dreverse, dpre, dpost  # type: ignore[return-value]

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from kernels.configurations import Configuration
-from kernels.conv_fft import reference
+from kernels.conv_fft import reference, rows
+from kernels.conv_fft.document_kernels import document_configurations
+from kernels.conv_fft.launch_blocks import Blocks
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
 from kernels.conv_fft.launch_long import SPILLS as OUTER_SPILLS
 from kernels.conv_fft.launch_long import Long, outer_options, two_factor_tile
-from kernels.conv_fft.rows import Rows, document_rows, whole_rows
+from kernels.conv_fft.launch_short import Short
+from kernels.conv_fft.rows import Rows, document_rows, table_kind, whole_rows
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
@@ -28,61 +31,91 @@ from kernels.conv_fft.triton_long import (
     outer_inv_kernel,
 )
 from kernels.conv_fft.triton_outer import outer_two_fwd_kernel, outer_two_inv_kernel
+from kernels.conv_fft.triton_table import zero_tails_kernel
 from kernels.triton_support import TRITON_TYPES
 
 
 def forward(
     u: Tensor, k: Tensor, reverse: Tensor | None, pre: Tensor | None, post: Tensor | None,
-    document_starts: Tensor | None, fraction: float, longest: int,
+    document_starts: Tensor | None, fraction: float, longest: int, table: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     if u.dtype == torch.float32:  # the library's FFT is the fastest there is in float32
         return reference.forward(u, k, reverse, pre, post, document_starts, fraction, longest)
     u, k, reverse, pre, post = (_contiguous(t) for t in (u, k, reverse, pre, post))
-    y = _like(u, document_starts, longest)
+    y = torch.empty_like(u)
     if u.numel() == 0:
         return y
-    rows = _rows(u, document_starts, longest)
-    for i, length in enumerate(rows.longest):
+    table_rows = _rows(u, document_starts, longest, table, reverse is None)
+    for i, length in enumerate(table_rows.longest):
+        if i == 0 and table_rows.short:
+            Short(u, k, table_rows).forward(u, pre, post, y)
+            continue
+        if table_rows.blocks[i]:
+            Blocks(u, k, table_rows, i).forward(u, pre, post, y)
+            continue
         p = plan(length, fraction, pre is not None or post is not None)
-        (Fused if p.outer == 1 else Long)(u, k, reverse, p, rows, i).forward(u, pre, post, y)
+        (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).forward(u, pre, post, y)
+    if document_starts is not None and longest:
+        _zero_tails(table_rows, y)
     return y
 
 
 def backward(
     dy: Tensor, u: Tensor, k: Tensor, reverse: Tensor | None, pre: Tensor | None, post: Tensor | None,
-    document_starts: Tensor | None, fraction: float, longest: int,
+    document_starts: Tensor | None, fraction: float, longest: int, table: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     if u.dtype == torch.float32:
         return reference.backward(dy, u, k, reverse, pre, post, document_starts, fraction, longest)
     dy, u, k, reverse, pre, post = (_contiguous(t) for t in (dy, u, k, reverse, pre, post))
-    du = _like(u, document_starts, longest)
-    dpre = None if pre is None else _like(u, document_starts, longest)
-    dpost = None if post is None else _like(u, document_starts, longest)
+    du = torch.empty_like(u)
+    dpre = None if pre is None else torch.empty_like(u)
+    dpost = None if post is None else torch.empty_like(u)
     dk = torch.zeros_like(k)
     dreverse = None if reverse is None else torch.zeros_like(reverse)
     if u.numel() == 0:
         return du, dk, dreverse, dpre, dpost
-    rows = _rows(u, document_starts, longest)
-    for i, length in enumerate(rows.longest):
+    table_rows = _rows(u, document_starts, longest, table, reverse is None)
+    for i, length in enumerate(table_rows.longest):
+        if i == 0 and table_rows.short:
+            Short(u, k, table_rows).backward(dy, u, pre, post, du, dpre, dpost, dk)
+            continue
+        if table_rows.blocks[i]:
+            Blocks(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
+            continue
         p = plan(length, fraction, pre is not None or post is not None, backward=True)
-        (Fused if p.outer == 1 else Long)(u, k, reverse, p, rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk, dreverse)
+        (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).backward(
+            dy, u, pre, post, du, dpre, dpost, dk, dreverse
+        )
+    if document_starts is not None and longest:
+        _zero_tails(table_rows, du, dpre, dpost)
     return du, dk, dreverse, dpre, dpost
 
 
-def _like(u: Tensor, document_starts: Tensor | None, longest: int) -> Tensor:
-    """Memory for a result: zeros where a document may be longer than the caller said, and the kernels leave it out."""
-    return torch.empty_like(u) if document_starts is None or not longest else torch.zeros_like(u)
+def _zero_tails(table_rows: Rows, *results: Tensor | None) -> None:
+    """Zeros where a document is longer than the caller said, and the kernels leave it out."""
+    last = len(table_rows.longest) - 1
+    limit = table_rows.longest[last]
+    if table_rows.blocks[last]:
+        limit = min(limit, table_rows.frame)
+    for result in results:
+        if result is not None:
+            zero_tails_kernel[(result.shape[1],)](
+                result, table_rows.first, table_rows.length, table_rows.count, last, result.shape[2], limit,
+                ROWS=1024, BLOCK=1024,
+            )  # fmt: skip
 
 
 def _contiguous(tensor: Any) -> Any:
     return None if tensor is None else tensor.contiguous()
 
 
-def _rows(u: Tensor, document_starts: Tensor | None, longest: int) -> Rows:
+def _rows(u: Tensor, document_starts: Tensor | None, longest: int, table: Tensor | None, causal: bool) -> Rows:
     batch, channels, length = u.shape
     if document_starts is None:
         return whole_rows(batch, channels, length, u.device)
-    return document_rows(document_starts, channels, min(longest, length) if longest else length)
+    return document_rows(
+        document_starts, channels, min(longest, length) if longest else length, table, table_kind(u.dtype, causal, length)
+    )
 
 
 def shipped() -> Iterator[Configuration]:
@@ -106,7 +139,8 @@ def shipped() -> Iterator[Configuration]:
         n1, n2 = factors
         constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True}
         label = f"{n1} x {n2}"
-        yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, constants, max(4, n1 // 16))
+        one = constants | {"BLOCKS": False}
+        yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, one, max(4, n1 // 16))
         constants = constants | {"P": max(1, 64 // n1)}
         yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
     inverse = {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}
@@ -137,6 +171,13 @@ def shipped() -> Iterator[Configuration]:
             p = _plan(inner, 16, False)
             allowed = SPILLS.get((name, *p.factors), 0)
             yield _configuration(f"{name} {inner}", kernel, pointers, more | {"BN": 256}, options(name, p), allowed, True)
+
+    yield from document_configurations(rows.SCHEME)
+
+
+def candidates() -> Iterator[Configuration]:
+    """What would be launched for documents by their lengths' kernels."""
+    yield from document_configurations(rows.BY_LENGTH)
 
 
 def _plan(inner: int, outer: int, backward: bool) -> Plan:

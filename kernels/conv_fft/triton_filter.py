@@ -39,13 +39,15 @@ def _matrix(pointer, rows, columns, WIDTH: tl.constexpr, SIZE: tl.constexpr):
 @triton.jit(do_not_specialize=["WHICH"])
 def filter_spectrum_kernel(
     TAPS, REVERSE, K, K_SCALE, F1R, F1I, F2R, F2I, COS, SIN, COUNT, WHICH, taps, reverse_taps,
-    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TWO_SIDED: tl.constexpr,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TWO_SIDED: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
-    """Grid (channels,): K (channels, N1, C2) packed, scaled to a largest part in [2, 4).
+    """Grid (channels, blocks of N1 N2 taps): K (channels, blocks, N1, C2) packed, scaled to a largest part in [2, 4).
 
-    K_SCALE (channels,) what it was over.
+    K_SCALE (channels, blocks) what it was over. BLOCKS: each with the block of taps before it as the reverse filter.
     """
     i_h = tl.program_id(0).to(tl.int64)
+    i_k = i_h * tl.num_programs(1) + tl.program_id(1)
+    lag = tl.program_id(1) * (N1 * N2)
     if tl.load(COUNT + WHICH) == tl.load(COUNT + WHICH + 1):
         return  # no row is convolved with it
     n1 = tl.arange(0, N1)
@@ -56,9 +58,13 @@ def filter_spectrum_kernel(
     f2r, f2r_low = _matrix(F2R, n2, c2, C2, N2 * C2)
     f2i, f2i_low = _matrix(F2I, n2, c2, C2, N2 * C2)
     sample = n1[:, None] * N2 + n2[None, :]
-    x = tl.load(TAPS + i_h * taps + sample, mask=sample < taps, other=0.0)
+    x = tl.load(TAPS + i_h * taps + lag + sample, mask=lag + sample < taps, other=0.0)
     largest = tl.max(tl.max(tl.abs(x), axis=1), axis=0)
-    if TWO_SIDED:
+    if BLOCKS:
+        before = lag - N1 * N2 + sample  # the tap of lag -(t + 1) from this block's first is at points - 1 - t
+        w = -tl.load(TAPS + i_h * taps + before, mask=(before >= 0) & (before < taps) & (sample > 0), other=0.0)
+        largest = tl.maximum(largest, tl.max(tl.max(tl.abs(w), axis=1), axis=0))
+    elif TWO_SIDED:
         before = N1 * N2 - 1 - sample  # lag -(t + 1) is at points - 1 - t, with a minus, in the imaginary part
         w = -tl.load(REVERSE + i_h * reverse_taps + before, mask=(before < reverse_taps) & (sample > 0), other=0.0)
         largest = tl.maximum(largest, tl.max(tl.max(tl.abs(w), axis=1), axis=0))
@@ -66,7 +72,7 @@ def filter_spectrum_kernel(
     high, low = _halves(x * inverse)
     ar = _product(f1r, f1r_low, high, low)
     ai = _product(f1i, f1i_low, high, low)
-    if TWO_SIDED:
+    if TWO_SIDED or BLOCKS:
         high, low = _halves(w * inverse)
         ar -= _product(f1i, f1i_low, high, low)
         ai += _product(f1r, f1r_low, high, low)
@@ -79,19 +85,25 @@ def filter_spectrum_kernel(
     largest = tl.maximum(tl.max(tl.max(tl.abs(xr), axis=1), axis=0), tl.max(tl.max(tl.abs(xi), axis=1), axis=0))
     k_scale, k_inverse = power_of_two(largest)
     k_inverse *= 2.0
-    p_k = K + i_h * (N1 * C2) + n1[:, None] * C2 + c2[None, :]
+    p_k = K + i_k * (N1 * C2) + n1[:, None] * C2 + c2[None, :]
     tl.store(p_k, pack(xr * k_inverse, xi * k_inverse))
     # The matrices are unitary and a filter's transform is not.
-    tl.store(K_SCALE + i_h, scale * k_scale * tl.sqrt(float(N1 * N2)) * 0.5)
+    tl.store(K_SCALE + i_k, scale * k_scale * tl.sqrt(float(N1 * N2)) * 0.5)
 
 
-@triton.jit(do_not_specialize=["WHICH"])
+@triton.jit(do_not_specialize=["WHICH", "parts"])
 def filter_gradient_kernel(
     DK, DTAPS, DREVERSE, F1R, F1I, F2R, F2I, COS, SIN, COUNT, WHICH, parts, taps, reverse_taps,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, TWO_SIDED: tl.constexpr,
 ):  # fmt: skip
-    """Grid (channels,): add to DTAPS, DREVERSE what DK (parts, channels, P N1, C2, 2), summed over parts and P, is to them."""
+    """Grid (channels, blocks of N1 N2 taps): add to DTAPS, DREVERSE what the gradient of a spectrum is to them.
+
+    DK (parts, channels, blocks, P N1, C2, 2): summed over parts and P.
+    """
     i_h = tl.program_id(0).to(tl.int64)
+    i_k = i_h * tl.num_programs(1) + tl.program_id(1)
+    channels = tl.num_programs(0) * tl.num_programs(1)
+    lag = tl.program_id(1) * (N1 * N2)
     if tl.load(COUNT + WHICH) == tl.load(COUNT + WHICH + 1):
         return  # no row is convolved with it
     n1 = tl.arange(0, N1)
@@ -101,7 +113,7 @@ def filter_gradient_kernel(
     zi = tl.zeros((N1, C2), tl.float32)
     for s in range(parts):
         for p in tl.static_range(P):
-            at = DK + (((s * tl.num_programs(0) + i_h) * P + p) * (N1 * C2) + n1[:, None] * C2 + c2[None, :]) * 2
+            at = DK + (((s * channels + i_k) * P + p) * (N1 * C2) + n1[:, None] * C2 + c2[None, :]) * 2
             zr += tl.load(at)
             zi += tl.load(at + 1)
     largest = tl.maximum(tl.max(tl.max(tl.abs(zr), axis=1), axis=0), tl.max(tl.max(tl.abs(zi), axis=1), axis=0))
@@ -125,8 +137,9 @@ def filter_gradient_kernel(
     f1r_low = tl.trans(f1r_low)
     f1i_low = tl.trans(f1i_low)
     x = (_product(f1r, f1r_low, zr, zr_low) + _product(f1i, f1i_low, zi, zi_low)) * scale
-    p_taps = DTAPS + i_h * taps + sample
-    tl.store(p_taps, tl.load(p_taps, mask=sample < taps, other=0.0) + x, mask=sample < taps)
+    p_taps = DTAPS + i_h * taps + lag + sample
+    there = lag + sample < taps
+    tl.store(p_taps, tl.load(p_taps, mask=there, other=0.0) + x, mask=there)
     if TWO_SIDED:
         x = (_product(f1r, f1r_low, zi, zi_low) - _product(f1i, f1i_low, zr, zr_low)) * scale
         before = N1 * N2 - 1 - sample

@@ -101,11 +101,16 @@ def row_scale(x, P: tl.constexpr, N1: tl.constexpr):
 
 
 @triton.jit
-def load(pointer, offset, mask, FULL: tl.constexpr, AGAIN: tl.constexpr = False, group=None, FRAMED: tl.constexpr = False):
-    """Samples in float32, zero outside the mask. FRAMED: whole groups of eight are read, of which the mask takes its part."""
+def load(pointer, offset, mask, FULL: tl.constexpr, AGAIN: tl.constexpr = False, group=None, FRAMED: tl.constexpr = 0):
+    """Samples in float32, zero outside the mask.
+
+    FRAMED: whole groups of eight are read, of which the mask takes its part; 2: the caller does that, with `framed`.
+    """
     modifier: tl.constexpr = ".ca" if AGAIN else ""
     if FULL:
         return tl.load(pointer + offset, cache_modifier=modifier).to(tl.float32)
+    elif FRAMED == 2:
+        return tl.load(pointer + offset, mask=group, other=0.0, cache_modifier=modifier).to(tl.float32)
     elif FRAMED:
         x = tl.load(pointer + offset, mask=group, other=0.0, cache_modifier=modifier)
         return tl.where(mask, x.to(tl.float32), 0.0)
@@ -126,7 +131,7 @@ def load_table(pointer, TIME: tl.constexpr):
 
 @triton.jit
 def save(
-    pointer, offset, mask, value, FULL: tl.constexpr, TYPE: tl.constexpr, whole=None, FRAMED: tl.constexpr = False
+    pointer, offset, mask, value, FULL: tl.constexpr, TYPE: tl.constexpr, whole=None, FRAMED: tl.constexpr = 0
 ):  # fmt: skip
     """Store samples of the mask. FRAMED: whole groups of eight first, then what is left of a document's first and last."""
     if FULL:
@@ -136,6 +141,76 @@ def save(
         tl.store(pointer + offset, narrow(value, TYPE), mask=mask & (whole == 0))
     else:
         tl.store(pointer + offset, narrow(value, TYPE), mask=mask)
+
+
+@triton.jit
+def framed(x, sample, shift, length, FRAMED: tl.constexpr):
+    """What is loaded as whole groups of eight, without what is not the document's: shift <= sample < length."""
+    if FRAMED == 2:
+        inside = (sample - shift).to(tl.uint32, bitcast=True) < (length - shift).to(tl.uint32, bitcast=True)
+        return tl.where(inside, x, 0.0)
+    else:
+        return x
+
+
+@triton.jit
+def edges_of(value, start, shift, length, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """The first eight samples of a frame and its last group of eight, each (ROWS, 8), zeros in rows that have none of them.
+
+    value (ROWS, WIDTH): its row is samples start ... start + WIDTH - 1 of the frame, start (ROWS, 1) a multiple of eight. Taken
+    as products leave it, before gates, for then a row's groups are in one thread.
+    """
+    groups = tl.reshape(value, (ROWS, WIDTH // 8, 8))
+    number = tl.arange(0, WIDTH // 8)[None, :, None]
+    place = tl.reshape((length // 8 * 8 - start) // 8, (ROWS, 1, 1))
+    return tl.sum(tl.where(number == 0, groups, 0.0), axis=1), tl.sum(tl.where(number == place, groups, 0.0), axis=1)
+
+
+@triton.jit
+def save_framed(
+    pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE: tl.constexpr, TYPE: tl.constexpr,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """Store samples shift ... length - 1 of frames at `first`, times the gate, whole groups of eight first.
+
+    What is left of the first group and the last comes from `edges_of`: of the tile it would take a store for each sample.
+    """
+    column = tl.arange(0, WIDTH)[None, :]
+    eighth = start + column // 8 * 8
+    whole = (eighth >= shift) & (eighth + 8 <= length)
+    at = first + start + column
+    if HAS_GATE:
+        value *= tl.load(GATE + at, mask=whole, other=0.0, cache_modifier=".ca").to(tl.float32)
+    tl.store(pointer + at, narrow(value, TYPE), mask=whole)
+    inner = tl.arange(0, 8)[None, :]
+    sample = length // 8 * 8 + inner
+    there = (sample >= start + inner) & (sample < start + WIDTH) & (sample >= shift) & (sample < length)
+    _save_edge(pointer, GATE, first + sample, tail, there, HAS_GATE, TYPE)
+    there = (start == 0) & (shift > 0) & (length >= 8) & (inner >= shift)
+    _save_edge(pointer, GATE, first + start + inner, head, there, HAS_GATE, TYPE)
+
+
+@triton.jit
+def save_gated(
+    pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE: tl.constexpr, TYPE: tl.constexpr,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, FRAMED: tl.constexpr,
+):  # fmt: skip
+    """The same where frames may begin anywhere (FRAMED: 0)."""
+    if FRAMED:
+        save_framed(pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE, TYPE, ROWS, WIDTH)
+    else:
+        sample = start + tl.arange(0, WIDTH)[None, :]
+        mask = (sample >= shift) & (sample < length)
+        if HAS_GATE:
+            value *= tl.load(GATE + first + sample, mask=mask, other=0.0).to(tl.float32)
+        tl.store(pointer + first + sample, narrow(value, TYPE), mask=mask)
+
+
+@triton.jit
+def _save_edge(pointer, GATE, at, value, mask, HAS_GATE: tl.constexpr, TYPE: tl.constexpr):
+    if HAS_GATE:
+        value *= tl.load(GATE + at, mask=mask, other=0.0).to(tl.float32)
+    tl.store(pointer + at, narrow(value, TYPE), mask=mask)
 
 
 @triton.jit
@@ -185,6 +260,8 @@ def fused_fwd_kernel(
     k_scale = tl.load(K_SCALE + i_h)
     sample = (rows % N1)[:, None] * N2 + n2[None, :]
     eighth = sample // 8 * 8
+    start = (rows % N1)[:, None] * N2
+    none = tl.zeros((BM, 1), tl.int32)  # where all rows of the tile are one frame's
     for r in range(begin + i_s * P, end, tl.num_programs(0) * P):
         if P == 1:
             first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
@@ -203,13 +280,18 @@ def fused_fwd_kernel(
         x = load(U, offset, mask, FULL, False, group, FRAMED)
         if HAS_PRE:
             x *= load(PRE, offset, mask, FULL, False, group, FRAMED)
+        x = framed(x, sample, shift, length, FRAMED)
         scale, inverse = row_scale(x, P, N1)
         xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
         zr, zi = times(xr, xi, tl.load(p_filter))
         y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (scale * k_scale)
-        if HAS_POST:
-            y *= load(POST, offset, mask, FULL, False, group, FRAMED)
-        save(Y, offset, mask, y, FULL, TYPE, whole, FRAMED)
+        if FRAMED == 2 and not FULL:
+            head, tail = edges_of(y, start, shift + none, length + none, BM, N2)
+            save_framed(Y, POST, first, start, shift + none, length + none, y, head, tail, HAS_POST, TYPE, BM, N2)
+        else:
+            if HAS_POST:
+                y *= load(POST, offset, mask, FULL, False, group, FRAMED)
+            save(Y, offset, mask, y, FULL, TYPE, whole, FRAMED)
 
 
 # What varies from launch to launch: no kernel is compiled for its values.
@@ -241,6 +323,8 @@ def fused_bwd_kernel(
     k_scale = tl.load(K_SCALE + i_h)
     sample = (rows % N1)[:, None] * N2 + n2[None, :]
     eighth = sample // 8 * 8
+    start = (rows % N1)[:, None] * N2
+    none = tl.zeros((BM, 1), tl.int32)  # where all rows of the tile are one frame's
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     sum_r = tl.zeros((BM, C2), tl.float32)
@@ -263,12 +347,14 @@ def fused_bwd_kernel(
         x = load(U, offset, mask, FULL, False, group, FRAMED)
         if HAS_PRE:
             x *= load(PRE, offset, mask, FULL, False, group, FRAMED)
+        x = framed(x, sample, shift, length, FRAMED)
         x_scale, inverse = row_scale(x, P, N1)
         xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
         spectrum = pack(xr, xi)
         g = load(DY, offset, mask, FULL, False, group, FRAMED)
         if HAS_POST:
             g *= load(POST, offset, mask, FULL, False, group, FRAMED)
+        g = framed(g, sample, shift, length, FRAMED)
         g_scale, inverse = row_scale(g, P, N1)
         gr, gi = spectrum_of((g * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 1)
         pr, pi = times_conjugate(gr, gi, spectrum)
@@ -276,15 +362,25 @@ def fused_bwd_kernel(
         sum_i += pi * (x_scale * g_scale)
         zr, zi = times_conjugate(gr, gi, load_table(p_filter, 0))
         dx = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (g_scale * k_scale)
-        if HAS_PRE:
-            save(DPRE, offset, mask, dx * load(U, offset, mask, FULL, True, group, FRAMED), FULL, TYPE, whole, FRAMED)
-            dx *= load(PRE, offset, mask, FULL, True, group, FRAMED)
-        save(DU, offset, mask, dx, FULL, TYPE, whole, FRAMED)
+        if FRAMED == 2 and not FULL:
+            head, tail = edges_of(dx, start, shift + none, length + none, BM, N2)
+            if HAS_PRE:
+                save_framed(DPRE, U, first, start, shift + none, length + none, dx, head, tail, True, TYPE, BM, N2)
+            save_framed(DU, PRE, first, start, shift + none, length + none, dx, head, tail, HAS_PRE, TYPE, BM, N2)
+        else:
+            if HAS_PRE:
+                save(DPRE, offset, mask, dx * load(U, offset, mask, FULL, True, group, FRAMED), FULL, TYPE, whole, FRAMED)
+                dx *= load(PRE, offset, mask, FULL, True, group, FRAMED)
+            save(DU, offset, mask, dx, FULL, TYPE, whole, FRAMED)
         if HAS_POST:
             xr, xi = unpack(spectrum)
             zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), load_table(p_filter, 1))
             y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (x_scale * k_scale)
-            save(DPOST, offset, mask, y * load(DY, offset, mask, FULL, True, group, FRAMED), FULL, TYPE, whole, FRAMED)
+            if FRAMED == 2 and not FULL:
+                head, tail = edges_of(y, start, shift + none, length + none, BM, N2)
+                save_framed(DPOST, DY, first, start, shift + none, length + none, y, head, tail, True, TYPE, BM, N2)
+            else:
+                save(DPOST, offset, mask, y * load(DY, offset, mask, FULL, True, group, FRAMED), FULL, TYPE, whole, FRAMED)
     p_sum = DK + ((i_s * tl.num_programs(1) + i_h) * (BM * C2) + rows[:, None] * C2 + c2[None, :]) * 2
     tl.store(p_sum, sum_r)
     tl.store(p_sum + 1, sum_i)

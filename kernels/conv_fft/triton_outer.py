@@ -40,14 +40,32 @@ def _matrices(F1R, F1I, F2R, F2I, NA: tl.constexpr, NB: tl.constexpr):
     return tl.load(F1R + first), tl.load(F1I + first), tl.load(F2R + second), tl.load(F2I + second)
 
 
+@triton.jit
+def _row(
+    U, PRE, sample, FIRST, SHIFT, LENGTH, r, there, offset,
+    HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr,
+):  # fmt: skip
+    """Gated samples of row r, zero where it is not `there`."""
+    first = tl.multiple_of(tl.load(FIRST + r, mask=there, other=0) + offset, ALIGN)
+    length = tl.multiple_of(tl.load(LENGTH + r, mask=there, other=0), ALIGN_END)
+    mask = (sample >= tl.multiple_of(tl.load(SHIFT + r, mask=there, other=0), ALIGN_END)) & (sample < length)
+    x = load(U, first + sample, mask, False)
+    if HAS_PRE:
+        x *= load(PRE, first + sample, mask, False)
+    return x
+
+
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
 def outer_two_fwd_kernel(
     U, PRE, Z, Z_SCALE, F1R, F1I, F2R, F2I, T1, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
     first_channel, capacity, ROWS,
     M: tl.constexpr, NA: tl.constexpr, NB: tl.constexpr, BC: tl.constexpr,
-    HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr,
+    HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """Grid (M / BC, channels, splits): Z (channels, rows, NA NB, M) packed, Z_SCALE (channels, rows, M / BC)."""
+    """Grid (M / BC, channels, splits): Z (channels, rows, NA NB, M) packed, Z_SCALE (channels, rows, M / BC).
+
+    EARLY: whether the next row is read before this one's products.
+    """
     tiles: tl.constexpr = M // BC
     i_n = tl.program_id(0)
     i_c = tl.program_id(1).to(tl.int64)
@@ -63,13 +81,16 @@ def outer_two_fwd_kernel(
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     lo = begin + tl.program_id(2) * ROWS
-    for r in range(lo, tl.minimum(lo + ROWS, end)):
-        first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
-        length = tl.multiple_of(tl.load(LENGTH + r), ALIGN_END)
-        mask = (sample >= tl.multiple_of(tl.load(SHIFT + r), ALIGN_END)) & (sample < length)
-        x = load(U, first + sample, mask, False)
-        if HAS_PRE:
-            x *= load(PRE, first + sample, mask, False)
+    hi = tl.minimum(lo + ROWS, end)
+    offset = i_h * row_length
+    if EARLY:
+        ahead = _row(U, PRE, sample, FIRST, SHIFT, LENGTH, lo, lo < hi, offset, HAS_PRE, ALIGN, ALIGN_END)
+    for r in range(lo, hi):
+        if EARLY:
+            x = ahead
+            ahead = _row(U, PRE, sample, FIRST, SHIFT, LENGTH, r + 1, r + 1 < hi, offset, HAS_PRE, ALIGN, ALIGN_END)
+        else:
+            x = _row(U, PRE, sample, FIRST, SHIFT, LENGTH, r, True, offset, HAS_PRE, ALIGN, ALIGN_END)
         scale, inverse = power_of_two(tl.max(tl.max(tl.abs(x), axis=1), axis=0))
         x = (x * inverse).to(tl.float16)
         ar = tl.dot(f1r, x)
@@ -91,7 +112,7 @@ def outer_two_inv_kernel(
     first_channel, capacity, ROWS,
     M: tl.constexpr, NA: tl.constexpr, NB: tl.constexpr, BC: tl.constexpr,
     HAS_A: tl.constexpr, HAS_B: tl.constexpr, SCALE_BY_K1: tl.constexpr,
-    ALIGN: tl.constexpr, ALIGN_END: tl.constexpr, TYPE: tl.constexpr,
+    ALIGN: tl.constexpr, ALIGN_END: tl.constexpr, EARLY: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
     """Grid (M / BC, channels, splits): as `outer_inv_kernel` of `triton_long`."""
     tiles: tl.constexpr = M // BC
@@ -112,9 +133,17 @@ def outer_two_inv_kernel(
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     lo = begin + tl.program_id(2) * ROWS
-    for r in range(lo, tl.minimum(lo + ROWS, end)):
+    hi = tl.minimum(lo + ROWS, end)
+    if EARLY:
+        ahead = tl.load(Z + (i_c * capacity + (lo - begin)) * (N1 * M) + source, mask=lo < hi, other=0)
+    for r in range(lo, hi):
         where = i_c * capacity + (r - begin)
-        z = tl.permute(tl.reshape(tl.load(Z + where * (N1 * M) + source), (NB, NA, BC)), (1, 2, 0))
+        if EARLY:
+            z = ahead
+            ahead = tl.load(Z + (where + 1) * (N1 * M) + source, mask=r + 1 < hi, other=0)
+        else:
+            z = tl.load(Z + where * (N1 * M) + source)
+        z = tl.permute(tl.reshape(z, (NB, NA, BC)), (1, 2, 0))
         zr, zi = unpack(tl.reshape(z, (NA * BC, NB)))
         zr, zi = times_conjugate(zr.to(tl.float32), zi.to(tl.float32), tl.load(p_twiddle))
         if SCALE_BY_K1:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.arguments import autocast, check_range, check_shape, check_tensors
+from kernels.arguments import autocast, check_range, check_same_dtype, check_shape, check_tensors
 from kernels.differentiation import refuse_double_backward
 from kernels.dispatch import implementation
 from kernels.documents import resolve_documents
@@ -16,6 +16,7 @@ __all__ = ["conv_fir", "conv_fir_state"]
 
 _LAYOUTS = ("bld", "bdl")
 MAX_TAPS = 128
+MAX_STATE_TAPS = 2048  # of conv_toeplitz, which goes on from the same state
 # CUDA's limit on the second and third axis of a grid.
 _GRID = 65535
 
@@ -44,9 +45,9 @@ def conv_fir(
     Differentiable once in every tensor. ValueError on anything else.
     """
     u, pregate, postgate, state = autocast(u, pregate, postgate, state)  # type: ignore[assignment]
-    _check(u, weight, bias, pregate, postgate, state, layout)
+    _check(u, weight, bias, layout, pregate=pregate, postgate=postgate, state=state)
     batch, length = u.shape[0], u.shape[1 if layout == "bld" else 2]
-    starts = resolve_documents("conv_fir", cu_seqlens, document_starts, batch, length)
+    starts = resolve_documents("conv_fir", cu_seqlens, document_starts, batch, length, u.device)
     return _forward(u, weight, bias, pregate, postgate, state, starts, silu, layout == "bld")
 
 
@@ -62,17 +63,20 @@ def conv_fir_state(
 ) -> Tensor:
     """The state after u: what `conv_fir` needs to go on with the next tokens. Arguments and shape as there; differentiable.
 
-    Only the row's last document leaves a state; taps before its start are zero.
+    taps: 2 to 2048, for `conv_toeplitz` too. Only the row's last document leaves a state; taps before its start are zero.
+    ValueError on anything else.
     """
+    u, pregate, state = autocast(u, pregate, state)  # type: ignore[assignment]
+    _check_sequences("conv_fir_state", u, taps, MAX_STATE_TAPS, layout, pregate=pregate, state=state)
     time = 1 if layout == "bld" else 2
     length, keep = u.shape[time], taps - 1
     last = slice(max(length - keep, 0), length)
     index = (slice(None), last) if layout == "bld" else (slice(None), slice(None), last)
     v = u[index] if pregate is None else u[index] * pregate[index]
-    starts = resolve_documents("conv_fir_state", cu_seqlens, document_starts, u.shape[0], length)
+    starts = resolve_documents("conv_fir_state", cu_seqlens, document_starts, u.shape[0], length, u.device)
     shape = list(u.shape)
     shape[time] = keep
-    before = u.new_zeros(shape) if state is None else state.to(v.dtype)
+    before = u.new_zeros(shape) if state is None else state
     after = torch.cat([before, v], dim=time).narrow(time, v.shape[time], keep)
     if starts is None or length == 0:
         return after
@@ -81,43 +85,38 @@ def conv_fir_state(
     return torch.where(seen[:, :, None] if layout == "bld" else seen[:, None, :], after, 0)
 
 
-def _check(
-    u: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    layout: str,
-) -> None:
+def _check_sequences(operator: str, u: Tensor, taps: int, most: int, layout: str, **others: Tensor | None) -> None:
+    """u and what is shaped like it; a `state` among the others has taps - 1 tokens."""
     if layout not in _LAYOUTS:
         raise ValueError(
-            f'conv_fir: layout is {layout!r}; it may be "bld" (batch, length, channels) or "bdl" (batch, channels, length)'
+            f'{operator}: layout is {layout!r}; it may be "bld" (batch, length, channels) or "bdl" (batch, channels, length)'
         )
-    check_tensors("conv_fir", u=u, weight=weight, bias=bias, pregate=pregate, postgate=postgate, state=state)
-    meaning = "(batch, length, channels)" if layout == "bld" else "(batch, channels, length)"
-    check_shape("conv_fir", "u", u, (None, None, None), meaning)
+    tensors: dict[str, Any] = {"u": u, **others}
+    check_tensors(operator, **tensors)
+    check_same_dtype(operator, **tensors)
+    axes = "(batch, {}, channels)" if layout == "bld" else "(batch, channels, {})"
+    check_shape(operator, "u", u, (None, None, None), axes.format("length"))
+    check_range(operator, "taps", taps, 2, most, "conv_toeplitz takes up to 2048, long_conv any number")
+    before = list(u.shape)
+    before[1 if layout == "bld" else 2] = taps - 1
+    for name, tensor in others.items():
+        if tensor is not None and name == "state":
+            check_shape(operator, name, tensor, before, axes.format("taps - 1"))
+        elif tensor is not None:
+            check_shape(operator, name, tensor, u.shape, axes.format("length"))
+
+
+def _check(u: Tensor, weight: Tensor, bias: Tensor | None, layout: str, **others: Tensor | None) -> None:
+    check_tensors("conv_fir", u=u, weight=weight, bias=bias)
+    check_shape("conv_fir", "weight", weight, (None, None), "(channels, taps)")
+    _check_sequences("conv_fir", u, weight.shape[1], MAX_TAPS, layout, **others)
     batch, channels = u.shape[0], u.shape[2 if layout == "bld" else 1]
     check_shape("conv_fir", "weight", weight, (channels, None), "(channels, taps)")
-    taps = weight.shape[1]
-    check_range("conv_fir", "taps", taps, 2, MAX_TAPS, "conv_toeplitz takes up to 2048, long_conv any number")
     check_range("conv_fir", "sequences in a batch", batch, 0, _GRID, "split the batch, or join short sequences with cu_seqlens")
     if layout == "bdl":
         check_range("conv_fir", "channels", channels, 0, _GRID, 'split them, or use layout="bld"')
     if bias is not None:
         check_shape("conv_fir", "bias", bias, (channels,), "(channels,)")
-    for name, gate in (("pregate", pregate), ("postgate", postgate)):
-        if gate is not None:
-            check_shape("conv_fir", name, gate, u.shape, meaning)
-            if gate.dtype != u.dtype:
-                raise ValueError(f"conv_fir: {name} is {gate.dtype} and u is {u.dtype}; convert {name} with .to(u.dtype)")
-    if state is not None:
-        if layout == "bld":
-            check_shape("conv_fir", "state", state, (batch, taps - 1, channels), "(batch, taps - 1, channels)")
-        else:
-            check_shape("conv_fir", "state", state, (batch, channels, taps - 1), "(batch, channels, taps - 1)")
-        if state.dtype != u.dtype:
-            raise ValueError(f"conv_fir: state is {state.dtype} and u is {u.dtype}; convert state with .to(u.dtype)")
 
 
 @torch.library.custom_op("menagerie::conv_fir", mutates_args=())
@@ -138,17 +137,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(
-    u: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    silu: bool,
-    channels_last: bool,
-) -> Tensor:
+def _(u: Tensor, *rest: Any) -> Tensor:
     return u.new_empty(u.shape)
 
 
@@ -173,19 +162,8 @@ def _backward(
 
 
 @_backward.register_fake
-def _(
-    dy: Tensor,
-    u: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    silu: bool,
-    channels_last: bool,
-) -> list[Tensor]:
-    return [t.new_empty(t.shape) for t in (u, weight, bias, pregate, postgate, state) if t is not None]
+def _(dy: Tensor, *inputs: Any) -> list[Tensor]:
+    return [t.new_empty(t.shape) for t in inputs[:6] if t is not None]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

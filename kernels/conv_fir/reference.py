@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -43,32 +45,9 @@ def conv_fir(
     return (y.transpose(1, 2) if channels_last else y).contiguous().to(dtype)
 
 
-def forward(
-    u: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    silu: bool,
-    channels_last: bool,
-) -> Tensor:
-    return conv_fir(u, weight, bias, pregate, postgate, state, document_starts, silu, channels_last)
+forward = conv_fir
 
 
-def backward(
-    dy: Tensor,
-    u: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    silu: bool,
-    channels_last: bool,
-) -> tuple[Tensor | None, ...]:
-    """Gradients of u, weight, bias, pregate, postgate and state; None for what is not there."""
-    arguments = (u, weight, bias, pregate, postgate, state, document_starts, silu, channels_last)
-    return tuple(vjp(conv_fir, arguments, [dy])[:6])
+def backward(dy: Tensor, *inputs: Any) -> tuple[Tensor | None, ...]:
+    """Gradients of the first six of `conv_fir`'s inputs; None for what is not there."""
+    return tuple(vjp(conv_fir, inputs, [dy])[:6])

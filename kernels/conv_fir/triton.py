@@ -89,7 +89,7 @@ def forward(
         y = toeplitz.forward(u, weight, bias, pregate, postgate, state, document_starts, silu)
         return y.transpose(1, 2).contiguous() if channels_last else y
     u, pregate, postgate = rows_last(u), rows_last(pregate), rows_last(postgate)  # type: ignore[assignment]
-    weight, state = weight.contiguous(), None if state is None else state.contiguous()
+    weight, bias, state = (None if t is None else t.contiguous() for t in (weight, bias, state))
     batch, length = u.shape[0], u.shape[1 if channels_last else 2]
     channels = u.shape[2 if channels_last else 1]
     y = torch.empty(u.shape, dtype=u.dtype, device=u.device)
@@ -129,7 +129,7 @@ def backward(
         return du, found[1], found[2], dpre, dpost, dstate
     dy = dy.contiguous()
     u, pregate, postgate = rows_last(u), rows_last(pregate), rows_last(postgate)  # type: ignore[assignment]
-    weight, state = weight.contiguous(), None if state is None else state.contiguous()
+    weight, bias, state = (None if t is None else t.contiguous() for t in (weight, bias, state))
     batch, length = u.shape[0], u.shape[1 if channels_last else 2]
     channels, taps = weight.shape
 

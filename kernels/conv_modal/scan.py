@@ -29,21 +29,46 @@ def _then(ar, ai, br, bi, cr, ci, dr, di):
 
 
 @triton.jit
-def _scan(ar, ai, gr, gi, carry_r, carry_i, R: tl.constexpr, REVERSE: tl.constexpr):
-    """Of S_{r+1} = a_r S_r + g_r: S before each row, [R, N], and the carry after the tile; REVERSE: from the last row."""
+def _times(ar, ai, br, bi, APART: tl.constexpr):
+    """a b, complex; APART: nothing of b, not even what is no number, where a is zero."""
+    cr = ar * br - ai * bi
+    ci = ar * bi + ai * br
+    if APART:
+        cut = (ar == 0.0) & (ai == 0.0)
+        cr = tl.where(cut, 0.0, cr)
+        ci = tl.where(cut, 0.0, ci)
+    return cr, ci
+
+
+@triton.jit
+def _then_apart(ar, ai, br, bi, cr, ci, dr, di):
+    """`_then` where zero cuts."""
+    er, ei = _times(cr, ci, br, bi, True)
+    return ar * cr - ai * ci, ar * ci + ai * cr, er + dr, ei + di
+
+
+@triton.jit
+def _scan(ar, ai, gr, gi, carry_r, carry_i, R: tl.constexpr, REVERSE: tl.constexpr, APART: tl.constexpr):
+    """Of S_{r+1} = a_r S_r + g_r: S before each row, [R, N], and the carry after the tile; REVERSE: from the last row. APART: a
+    is zero where documents begin."""
     first: tl.constexpr = R - 1 if REVERSE else 0
     r = tl.arange(0, R)[:, None]
     hr = gr
     hi = gi
-    gr += tl.where(r == first, ar * carry_r - ai * carry_i, 0.0)
-    gi += tl.where(r == first, ar * carry_i + ai * carry_r, 0.0)
-    _, _, er, ei = tl.associative_scan((ar, ai, gr, gi), 0, _then, reverse=REVERSE)
+    carried_r, carried_i = _times(ar, ai, carry_r, carry_i, APART)
+    gr += tl.where(r == first, carried_r, 0.0)
+    gi += tl.where(r == first, carried_i, 0.0)
+    if APART:
+        _, _, er, ei = tl.associative_scan((ar, ai, gr, gi), 0, _then_apart, reverse=REVERSE)
+    else:
+        _, _, er, ei = tl.associative_scan((ar, ai, gr, gi), 0, _then, reverse=REVERSE)
     before = (r + (1 if REVERSE else R - 1)) % R + tl.zeros(gr.shape, tl.int32)
     sr = tl.where(r == first, carry_r, tl.gather(er, before, 0))
     si = tl.where(r == first, carry_i, tl.gather(ei, before, 0))
     last = r == R - 1 - first
-    ends_r = ar * sr - ai * si + hr
-    ends_i = ar * si + ai * sr + hi
+    ends_r, ends_i = _times(ar, ai, sr, si, APART)
+    ends_r += hr
+    ends_i += hi
     carry_r = tl.sum(tl.where(last, ends_r, 0.0), axis=0)[None, :]
     carry_i = tl.sum(tl.where(last, ends_i, 0.0), axis=0)[None, :]
     return sr, si, carry_r, carry_i
@@ -86,11 +111,12 @@ def _within(y, x, T, segment, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr, PRECI
 @triton.jit
 def modal_fwd_kernel(
     p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_state, p_start, p_segment, p_y, p_carry, p_after,
-    L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
-    C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
+    L, B, tiles, lanes, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
+    C: tl.constexpr, R: tl.constexpr, S: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
     HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, AFTER: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (channels, splits of the batch). p_state, p_after: (B, D, N, 2) float32; p_carry: (B, D, tiles, N, 2) float32."""
+    """Grid (channels, splits of the batch). p_state, p_after: (B, D, N, 2) float32; p_carry: (B, D, lanes, N, 2) float32, the
+    states before every S-th chunk, S <= R."""
     h = tl.program_id(0).to(tl.int64)
     D = tl.num_programs(0)
     i = tl.arange(0, C)
@@ -118,9 +144,10 @@ def modal_fwd_kernel(
         else:
             carry_r = tl.where(tile == 0, 0.0, carry_r)
             carry_i = tl.where(tile == 0, 0.0, carry_i)
-        p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
-        tl.store(p_here, carry_r)
-        tl.store(p_here + 1, carry_i)
+        if S == R:
+            p_here = p_carry + (row * lanes + tile) * 2 * N + 2 * n[None, :]
+            tl.store(p_here, carry_r)
+            tl.store(p_here + 1, carry_i)
         begin = (tile * R + r) * C
         t = begin[:, None] + i[None, :]
         x = _load(p_u + b64 * su_b + h * su_c, t, L)
@@ -138,7 +165,12 @@ def modal_fwd_kernel(
             ar = tl.where((end < begin)[:, None], lr, 0.0)
             ai = tl.where((end < begin)[:, None], li, 0.0)
         gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
-        sr, si, carry_r, carry_i = _scan(ar, ai, gr, gi, carry_r, carry_i, R, False)
+        sr, si, carry_r, carry_i = _scan(ar, ai, gr, gi, carry_r, carry_i, R, False, HAS_DOCS)
+        if S < R:
+            p_here = p_carry + (row * lanes + (tile * R + r[:, None]) // S) * 2 * N + 2 * n[None, :]
+            keep = ((r % S == 0) & (begin < L))[:, None]
+            tl.store(p_here, sr, mask=keep)
+            tl.store(p_here + 1, si, mask=keep)
         y = tl.dot(operand(_paired(sr, si, R, N), DTYPE), O, input_precision=PRECISION)
         if HAS_DOCS:
             y = tl.where(own < begin[:, None], y, 0.0)
@@ -239,9 +271,9 @@ def modal_bwd_kernel(
         # States before each chunk, as forward had them, and adjoint states after each
         p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
         gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
-        sr, si, _, _ = _scan(ar, ai, gr, gi, tl.load(p_here), tl.load(p_here + 1), R, False)
+        sr, si, _, _ = _scan(ar, ai, gr, gi, tl.load(p_here), tl.load(p_here + 1), R, False, HAS_DOCS)
         qr, qi = _pairs(tl.dot(operand(taken, DTYPE), Q, input_precision=PRECISION), R, N)
-        pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, True)
+        pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, True, HAS_DOCS)
         # Residues and poles
         wr += qr * sr - qi * si
         wi += qr * si + qi * sr

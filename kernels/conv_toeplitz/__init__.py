@@ -60,7 +60,7 @@ def conv_toeplitz(
     if state is not None:
         expected = (u.shape[0], u.shape[1], filter.shape[1] - 1)
         check_shape("conv_toeplitz", "state", state, expected, "(batch, channels, taps - 1)")
-    starts = resolve_documents("conv_toeplitz", cu_seqlens, document_starts, u.shape[0], u.shape[2])
+    starts = resolve_documents("conv_toeplitz", cu_seqlens, document_starts, u.shape[0], u.shape[2], u.device)
     return _forward(u, filter, bias, pregate, postgate, state, starts, silu)
 
 
@@ -79,16 +79,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(
-    u: Tensor,
-    filter: Tensor,
-    bias: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    silu: bool,
-) -> Tensor:
+def _(u: Tensor, *rest: Any) -> Tensor:
     return u.new_empty(u.shape)
 
 
@@ -112,18 +103,8 @@ def _backward(
 
 
 @_backward.register_fake
-def _(
-    dy: Tensor,
-    u: Tensor,
-    filter: Tensor,
-    bias: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    silu: bool,
-) -> list[Tensor]:
-    return [t.new_empty(t.shape) for t in (u, filter, bias, pregate, postgate, state) if t is not None]
+def _(dy: Tensor, *inputs: Any) -> list[Tensor]:
+    return [t.new_empty(t.shape) for t in inputs[:6] if t is not None]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,32 +26,12 @@ def conv_toeplitz(
     return conv_fir(u, weight, bias, pregate, postgate, state, document_starts, silu, channels_last=False)
 
 
-def forward(
-    u: Tensor,
-    filter: Tensor,
-    bias: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    silu: bool,
-) -> Tensor:
-    return conv_toeplitz(u, filter, bias, pregate, postgate, state, document_starts, silu)
+forward = conv_toeplitz
 
 
-def backward(
-    dy: Tensor,
-    u: Tensor,
-    filter: Tensor,
-    bias: Tensor | None,
-    pregate: Tensor | None,
-    postgate: Tensor | None,
-    state: Tensor | None,
-    document_starts: Tensor | None,
-    silu: bool,
-) -> tuple[Tensor | None, ...]:
-    """Gradients of u, filter, bias, pregate, postgate and state; None for what is not there."""
-    return tuple(vjp(conv_toeplitz, (u, filter, bias, pregate, postgate, state, document_starts, silu), [dy])[:6])
+def backward(dy: Tensor, *inputs: Any) -> tuple[Tensor | None, ...]:
+    """Gradients of the first six of `conv_toeplitz`'s inputs; None for what is not there."""
+    return tuple(vjp(conv_toeplitz, inputs, [dy])[:6])
 
 
 def segments_of(document_starts: Tensor, chunk: int) -> Tensor:

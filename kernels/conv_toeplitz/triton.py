@@ -127,7 +127,7 @@ def forward(
     silu: bool,
 ) -> Tensor:
     u, pregate, postgate = rows_last(u), rows_last(pregate), rows_last(postgate)  # type: ignore[assignment]
-    state = None if state is None else state.contiguous()
+    bias, state = (None if t is None else t.contiguous() for t in (bias, state))
     plan = _Plan(u, filter, pregate, state, document_starts)
     y = torch.empty(u.shape, dtype=u.dtype, device=u.device)
     table = shifts(filter, plan.chunk, plan.blocks, u.dtype)
@@ -149,7 +149,7 @@ def backward(
     """Gradients of u, filter, bias, pregate, postgate and state; None for what is not there."""
     dy = dy.contiguous()
     u, pregate, postgate = rows_last(u), rows_last(pregate), rows_last(postgate)  # type: ignore[assignment]
-    state = None if state is None else state.contiguous()
+    bias, state = (None if t is None else t.contiguous() for t in (bias, state))
     plan = _Plan(u, filter, pregate, state, document_starts)
     table = shifts(filter, plan.chunk, plan.blocks, u.dtype)
 

@@ -8,7 +8,16 @@ from typing import Any, Literal, NoReturn, overload
 import torch
 from torch import Tensor
 
-from kernels.arguments import autocast, check_range, check_same_dtype, check_shape, check_tensors
+from kernels.arguments import (
+    autocast,
+    check_head_dim,
+    check_is_tensor,
+    check_range,
+    check_same_dtype,
+    check_shape,
+    check_tensors,
+    empty_like_rows,
+)
 from kernels.dispatch import implementation
 
 __all__ = ["decode_attention"]
@@ -56,7 +65,7 @@ def decode_attention(
 
     q: (batch, heads, queries, head_dim), queries the newest tokens of each sequence, 1 to 64; k_cache, v_cache: (batch, KV
     heads, capacity, head_dim), any strides, the newest tokens' keys and values already in them. lengths: (batch,) int32, how
-    many keys of each cache count; all of them by default. What lies beyond is never read.
+    many keys of each cache count, at most the capacity; all of them by default. What lies beyond is never read.
 
     prefix_k, prefix_v: (KV heads, prefix, head_dim), keys and values that precede every sequence of the batch. They are read
     once for all sequences and combined exactly with each sequence's own (Hydragen, Juravsky et al. 2024, arXiv 2402.05099).
@@ -94,18 +103,23 @@ def _check(
     if KV == 0 or H % KV:
         raise ValueError(f"{name}: {H} query heads over {KV} KV heads; heads must be a multiple of the KV heads")
     check_range(name, "queries per sequence", queries, 1, 64, "kernels.attention is made for more")
-    if q.dtype != torch.float64 and (D % 8 or not 8 <= D <= 256):
-        nearest = min(-(-D // 8) * 8, 256)
-        raise ValueError(f"{name}: head_dim {D}; it takes multiples of 8 up to 256: the nearest is {nearest}, pad with zeros")
+    check_head_dim(name, D, q.dtype)
     if capacity < queries:
         raise ValueError(
             f"{name}: {queries} queries and a cache of {capacity} keys; the newest tokens' keys belong in it: append them first"
         )
-    if lengths is not None and (lengths.shape != (B,) or lengths.dtype != torch.int32 or lengths.device != q.device):
-        raise ValueError(
-            f"{name}: lengths is {str(lengths.dtype).removeprefix('torch.')} {tuple(lengths.shape)} on {lengths.device}; "
-            f"it must be int32 ({B},) on {q.device}"
-        )
+    if lengths is not None:
+        check_is_tensor(name, "lengths", lengths)
+        if lengths.shape != (B,) or lengths.dtype != torch.int32 or lengths.device != q.device:
+            raise ValueError(
+                f"{name}: lengths is {str(lengths.dtype).removeprefix('torch.')} {tuple(lengths.shape)} on {lengths.device}; "
+                f"it must be int32 ({B},) on {q.device}"
+            )
+        known = lengths.device.type == "cpu" and not torch.compiler.is_compiling() and lengths.numel() > 0
+        if known and not 0 <= int(lengths.min()) <= int(lengths.max()) <= capacity:
+            raise ValueError(
+                f"{name}: lengths are {int(lengths.min())} to {int(lengths.max())}; they must be 0 to the capacity, {capacity}"
+            )
     if (prefix_k is None) != (prefix_v is None):
         raise ValueError(f"{name}: prefix_k and prefix_v go together; give both or neither")
     if prefix_k is not None and prefix_v is not None:
@@ -117,8 +131,8 @@ def _check(
             )
     if window is not None:
         check_range(name, "keys in the window", window, 1, 2**31 - 1, "give None for no window")
-    if scale is not None and not scale > 0:
-        raise ValueError(f"{name}: scale {scale}; it must be positive: put the sign into q")
+    if scale is not None and not 0 < scale < math.inf:
+        raise ValueError(f"{name}: scale {scale}; it must be positive and finite: put the sign into q")
 
 
 @torch.library.custom_op("menagerie::decode_attention", mutates_args=())
@@ -138,7 +152,7 @@ def _forward(
 @_forward.register_fake
 def _(q: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    return torch.empty_like(q), q.new_empty(q.shape[:3], dtype=wide)
+    return empty_like_rows(q), q.new_empty(q.shape[:3], dtype=wide)
 
 
 def _refuse(ctx: Any, *gradients: Tensor) -> NoReturn:

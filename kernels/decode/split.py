@@ -61,7 +61,7 @@ def decode_kernel_split(
         sequence = query * 0 + i_b
         length = capacity
         if HAS_LENGTHS:
-            length = tl.load(p_lengths + i_b)
+            length = tl.minimum(tl.load(p_lengths + i_b), capacity)  # no more than is there, whatever it says
         last = length - queries + query
     first = query * 0
     lo = 0

@@ -11,6 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.arguments import empty_like_rows
 from kernels.attention.descriptors import loadable, padded_head, rows_descriptor
 from kernels.configurations import Configuration
 from kernels.decode.split import decode_kernel_combine, decode_kernel_split
@@ -36,7 +37,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """See `reference.forward`. using: other splits than those of `split` for caches and prefix, for measuring."""
     B, H, queries, D = q.shape
-    o = torch.empty_like(q)
+    o = empty_like_rows(q)
     lse = q.new_empty(B, H, queries, dtype=torch.float32)
     if q.numel() == 0:
         return o, lse

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from kernels.arguments import check_shape, check_tensors
+from kernels.arguments import check_is_tensor, check_range, check_shape, check_tensors
 from kernels.dispatch import interpreted
 from kernels.linear_cross_entropy import operator as _operator  # registers torch.ops.menagerie.linear_cross_entropy
 from kernels.linear_cross_entropy import reference
@@ -36,6 +36,11 @@ class LinearCrossEntropy(NamedTuple):
         if self.documents is None:
             raise ValueError("linear_cross_entropy: by_document needs the documents of the tokens: give documents=")
         labels = self.documents.flatten()
+        if labels.device.type == "cpu" and labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < count:
+            raise ValueError(
+                f"linear_cross_entropy: by_document({count}) of labels from {int(labels.min())} to {int(labels.max())}; "
+                "they must be 0 ... count - 1"
+            )
         sums = self.token_loss.new_zeros(2, count)
         sums[0].index_add_(0, labels, self.token_loss.flatten())
         sums[1].index_add_(0, labels, torch.ones_like(self.token_loss).flatten())
@@ -70,12 +75,25 @@ def linear_cross_entropy(
     ValueError on other shapes, dtypes and devices; RuntimeError where the gradient is asked for twice or differentiated.
     """
     check_tensors("linear_cross_entropy", hidden=hidden, weight=weight, weights=weights)
+    for name, labels in (("targets", targets), ("documents", documents)):
+        if labels is not None:
+            check_is_tensor("linear_cross_entropy", name, labels)
+            if labels.device != hidden.device:
+                raise ValueError(
+                    f"linear_cross_entropy: {name} is on {labels.device} and hidden on {hidden.device}; move both to one device"
+                )
+    if documents is not None and (documents.is_floating_point() or documents.dtype == torch.bool):
+        raise ValueError(f"linear_cross_entropy: documents is {documents.dtype}; it must be integer labels: use .long()")
     if hidden.ndim == 0 or hidden.shape[:-1] != targets.shape or targets.dtype != torch.int64:
         raise ValueError(
             f"linear_cross_entropy: targets is {str(targets.dtype).removeprefix('torch.')} {tuple(targets.shape)}; it must be "
             f"int64 and of hidden's shape {tuple(hidden.shape)} without its last axis"
         )
     check_shape("linear_cross_entropy", "weight", weight, (None, hidden.shape[-1]), "(vocabulary, width)")
+    if 0 in weight.shape:
+        raise ValueError(
+            f"linear_cross_entropy: weight has shape {tuple(weight.shape)}; it must be (vocabulary, width), 1 or more"
+        )
     for name, given in (("weights", weights), ("documents", documents)):
         if given is not None and given.shape != targets.shape:
             raise ValueError(
@@ -85,8 +103,8 @@ def linear_cross_entropy(
         raise ValueError(
             f"linear_cross_entropy: reduction is {reduction!r}; it is 'mean' or 'sum', and token_loss has each token's own"
         )
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"linear_cross_entropy: chunk is {chunk}; it is a number of tokens, 1 or more")
+    if chunk is not None:
+        check_range("linear_cross_entropy", "tokens in a chunk", chunk, 1, 2**31 - 1, "give None to have it chosen")
     if accumulate not in (torch.float32, weight.dtype):
         raise ValueError(f"linear_cross_entropy: accumulate is {accumulate}; it is torch.float32 or weight's {weight.dtype}")
     device = hidden.device.type

@@ -85,7 +85,8 @@ def softmax_gradient_kernel(
             peak, total = _add_block(logits, tail, tail < V, peak, total)
         # The target's own logit counts as it is, not as it was rounded.
         total = tl.maximum(total - tl.exp2(rounded - peak), 0.0) + tl.exp2(exact - peak)
-        lse = peak + tl.log2(total)
+        # No less than the target's own, where it outweighs all others so far that its rounding took their sum with it.
+        lse = tl.where(total == 0.0, exact, peak + tl.log2(total))
         share = tl.load(p_share + row)
         tl.store(p_loss + row, tl.where(known, (lse - exact) * _LN2, float("nan")))
         tl.store(p_lse + row, lse * _LN2)
@@ -119,6 +120,7 @@ def linear_cross_entropy(
     vocabulary = weight.shape[0]
     dtype, gradient = hidden.dtype, hidden_gradient or weight_gradient
     matrix = weight.to(dtype)
+    matrix = matrix if matrix.stride(1) == 1 else matrix.contiguous()
     hidden = hidden.contiguous()
     share = shares(targets, weights, mean, scale, ignore_index).float()
     factor = torch.ones((), dtype=torch.float32, device=hidden.device)

@@ -64,6 +64,7 @@ def choose(
     """
     from kernels.conv_fft.transforms import plan
 
+    length = max(length, 1)
     taps = min(taps, length)
     width = torch.finfo(dtype).bits // 8
     moved = (2 + gates) * width / _BANDWIDTH
@@ -80,7 +81,10 @@ def choose(
         elif taps <= _TOEPLITZ_TAPS:
             found["conv_toeplitz"] = max(moved, 256 * (taps / 128 + 1) / _TOEPLITZ[rate])
     found["conv_fft"] = plan(length, gated=gates > 0).seconds / length if half else _LIBRARY
-    operator = min(found, key=lambda name: found[name])
+    operator, least = "conv_fft", found["conv_fft"]
+    for name, time in found.items():
+        if time < least:
+            operator, least = name, time
     reason = f"{taps} taps over {length} samples in {str(dtype).removeprefix('torch.')}"
     if two_sided or sparse:
         reason = ("a two-sided" if two_sided else "a frequency-sparse") + " filter has the transform only"
@@ -128,12 +132,20 @@ def long_conv(
             )
         choice = choose(length, length, dtype, modes=filter.decay.shape[-1], gates=gates)
     else:
+        if isinstance(filter, tuple):
+            raise TypeError("long_conv: filter is a tuple; modes go in as long_conv.Modes(decay, frequency, residue)")
+        check_tensors("long_conv", u=u, filter=filter)
         check_shape("long_conv", "filter", filter, (None, None), "(filters, taps)")
         check_range("long_conv", "filter taps", filter.shape[1], 1, 1 << 31, "give it at least one tap")
         if not filter.shape[0] or channels % filter.shape[0]:
             raise ValueError(
                 f"long_conv: {channels} channels and {filter.shape[0]} filters; channels must be a multiple of filters"
             )
+        if reverse_filter is not None:
+            check_tensors("long_conv", u=u, reverse_filter=reverse_filter)
+            meaning = "(filters, taps), as many filters as filter has, or one for each channel"
+            count = channels if len(reverse_filter) == channels else filter.shape[0]
+            check_shape("long_conv", "reverse_filter", reverse_filter, (count, None), meaning)
         if skip is not None:
             check_shape("long_conv", "skip", skip, (channels,), "(channels,)")
         choice = choose(
@@ -154,7 +166,7 @@ def long_conv(
             u, _per_channel(filter, channels), reverse_filter=reverse_filter, skip=skip, kept_frequencies=kept_frequencies,
             longest_document=longest_document, **given,
         )  # fmt: skip
-    filter = filter[:, :length]
+    filter = filter[:, : max(length, 1)]
     if skip is not None:
         filter = _per_channel(filter, channels)
         filter = torch.cat([filter[:, :1] + skip[:, None].to(filter.dtype), filter[:, 1:]], 1)

@@ -26,7 +26,7 @@ def block_diagonal(x: Tensor, weight: Tensor) -> Tensor:
     """
     x, weight = autocast(x, weight)  # type: ignore[assignment]
     _check("block_diagonal", x, "weight", weight)
-    return _block_product(x.reshape(-1, x.shape[-1]).contiguous(), weight, None, None).view(*x.shape[:-1], -1)
+    return _block_product(_rows(x), weight, None, None).view(*x.shape[:-1], weight.shape[0] * weight.shape[1])
 
 
 def monarch(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -48,9 +48,9 @@ def monarch(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
             f"{tuple(second.shape)} takes {second.shape[0] * second.shape[2]}; blocks times rows of first must be blocks times "
             "columns of second"
         )
-    middle = _block_product(x.reshape(-1, x.shape[-1]).contiguous(), first, None, None)
+    middle = _block_product(_rows(x), first, None, None)
     middle = _block_product(_swap_axes(middle, second.shape[2]), second, None, None)
-    return _swap_axes(middle, second.shape[0]).view(*x.shape[:-1], -1)
+    return _swap_axes(middle, second.shape[0]).view(*x.shape[:-1], second.shape[0] * second.shape[1])
 
 
 def block_diagonal_glu(x: Tensor, gate: Tensor, value: Tensor, *, activation: str = "gelu") -> Tensor:
@@ -66,7 +66,11 @@ def block_diagonal_glu(x: Tensor, gate: Tensor, value: Tensor, *, activation: st
     check_shape("block_diagonal_glu", "value", value, gate.shape, "gate's shape")
     if activation not in ACTIVATIONS:
         raise ValueError(f"block_diagonal_glu: activation is {activation!r}; it may be {', '.join(ACTIVATIONS)}")
-    return _block_glu(x.reshape(-1, x.shape[-1]).contiguous(), gate, value, activation).view(*x.shape[:-1], -1)
+    return _block_glu(_rows(x), gate, value, activation).view(*x.shape[:-1], gate.shape[0] * gate.shape[1])
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1]).contiguous()
 
 
 def _check(operator: str, x: Tensor, name: str, weight: Tensor) -> None:
@@ -139,8 +143,9 @@ def _(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tu
 
 def _weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """(K, Q, P): the library's batched product, which sums over tokens in float32."""
-    blocks = len(weight)
-    return torch.bmm(dy.view(len(dy), blocks, -1).permute(1, 2, 0), x.view(len(x), blocks, -1).transpose(0, 1)).to(weight.dtype)
+    blocks, rows, columns = weight.shape
+    dy, x = dy.view(len(dy), blocks, rows), x.view(len(x), blocks, columns)
+    return torch.bmm(dy.permute(1, 2, 0), x.transpose(0, 1)).to(weight.dtype)
 
 
 def _setup_product(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

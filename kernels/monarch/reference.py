@@ -41,7 +41,7 @@ def block_product(x: Tensor, weight: Tensor, x2: Tensor | None, weight2: Tensor 
 
 def swap_axes(x: Tensor, rows: int) -> Tensor:
     """(T, rows, columns) to (T, columns, rows), both seen as (T, rows columns)."""
-    return x.unflatten(1, (rows, -1)).transpose(1, 2).reshape(x.shape).clone()
+    return x.unflatten(1, (rows, x.shape[1] // rows)).transpose(1, 2).reshape(x.shape).clone()
 
 
 def block_glu(x: Tensor, gate: Tensor, value: Tensor, activation: str) -> Tensor:

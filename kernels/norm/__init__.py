@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.arguments import check_shape, check_tensors
+from kernels.arguments import FLOATS, check_shape, check_tensors
 from kernels.dispatch import interpreted
 from kernels.norm import operator as _operator  # registers torch.ops.menagerie.norm
 from kernels.norm import reference
@@ -87,6 +87,10 @@ def _norm(
     for what, vector in (("weight", weight), ("bias", bias), ("x_bias", x_bias)):
         if vector is not None:
             check_shape(name, what, vector, (x.shape[-1],), "(width,)")
+    if not eps >= 0:
+        raise ValueError(f"{name}: eps is {eps}; it must be 0 or more")
+    if dtype is not None and dtype not in FLOATS:
+        raise ValueError(f"{name}: dtype is {dtype}; the result may be float32, float16, bfloat16 or float64")
     if dtype is None:
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) and x.dtype != torch.float64 else x.dtype

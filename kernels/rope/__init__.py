@@ -47,9 +47,10 @@ def rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = 
                 f"rope: {name} has shape {tuple(x.shape)}; it must be (batch or 1, length, half) with half <= dim / 2, "
                 f"here ({batch} or 1, {length}, up to {dim // 2}), and cos and sin alike"
             )
+    cos, sin = cos.detach(), sin.detach()
     if not (q.is_cuda or interpreted()) or q.dtype == torch.float64:
         return reference.rope(q, cos, sin, interleaved), reference.rope(k, cos, sin, interleaved)
-    return _rope(q, k, cos.detach(), sin.detach(), interleaved, False)
+    return _rope(q, k, cos, sin, interleaved, False)
 
 
 @torch.library.custom_op("menagerie::rope", mutates_args=())

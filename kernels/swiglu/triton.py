@@ -52,6 +52,8 @@ def swiglu(gate: Tensor, up: Tensor | None) -> Tensor:
     """As the operator menagerie::swiglu."""
     width = gate.shape[-1] // (2 if up is None else 1)
     y = gate.new_empty((*gate.shape[:-1], width))
+    if y.numel() == 0:
+        return y
     gate, up = _halves(gate, up)
     _launch(swiglu_fwd_kernel, [gate, up, y.view(-1, width)])
     return y
@@ -60,6 +62,8 @@ def swiglu(gate: Tensor, up: Tensor | None) -> Tensor:
 def swiglu_backward(dy: Tensor, gate: Tensor, up: Tensor | None) -> tuple[Tensor, Tensor]:
     """As the operator menagerie::swiglu_backward."""
     dgate, dup = gate.new_empty(gate.shape), gate.new_empty(0 if up is None else up.shape)
+    if dgate.numel() == 0:
+        return dgate, dup
     gate_rows, up_rows = _halves(gate, up)
     outputs = _halves(dgate, None if up is None else dup)
     _launch(swiglu_bwd_kernel, [rows_of(dy), gate_rows, up_rows, *outputs])

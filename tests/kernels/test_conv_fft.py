@@ -232,11 +232,11 @@ def test_a_document_beyond_the_bound_ends_in_zeros(device: str) -> None:
     assert not bounded[..., 800:].any()
 
 
-def test_documents_are_rows_by_length() -> None:
+def test_documents_are_rows_by_length(device: str) -> None:
     lengths = [300, 0, 1, 255, 256, 700, 512, 88]
     starts = torch.cat([torch.full((n,), sum(lengths[:i])) for i, n in enumerate(lengths)]).view(2, -1)
     starts = (starts - torch.tensor([[0], [1056]])).clamp_min(0).int()
-    rows = document_rows(starts, 3, 1056)
+    rows = document_rows(starts.to(device), 3, 1056)
     assert rows.longest == length_classes(1056) == (256, 512, 1024, 2048)
     # 700 is cut by the end of the first row: 244 and 456
     table = zip(rows.first.tolist(), rows.shift.tolist(), rows.length.tolist(), strict=True)

@@ -68,6 +68,29 @@ def test_nothing_before_or_in_another_document_moves(name: str, device: str) -> 
     assert torch.equal(found[0][..., same], found[1][..., same])
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("name", ["conv_fir", "conv_fir bld", "conv_toeplitz"])
+def test_what_is_not_finite_stays_in_its_document(name: str, value: float, device: str) -> None:
+    convolve = _convolutions(device)[name]
+    documents = DOCUMENTS.to(device)
+    others = [*range(8), *range(30, LENGTH)]
+
+    def run(u: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = u.clone().requires_grad_()
+        y = convolve(leaf, cu_seqlens=documents)
+        return y.detach(), torch.autograd.grad(y, leaf, dy)[0]
+
+    given = [_random(1, 2, LENGTH, seed=seed).to(device) for seed in (0, 1)]
+    healthy = run(*given)
+    for which in (0, 1):
+        broken = [x.clone() for x in given]
+        broken[which][:, :, 15] = value
+        results = run(*broken)
+        assert not torch.isfinite(results[which]).all()
+        for before, after in zip(healthy, results, strict=True):
+            assert torch.equal(before[..., others], after[..., others])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_packed_documents_are_what_separate_ones_are(name: str, reference_only: None) -> None:
     convolve = _convolutions("cpu", torch.float64)[name]
@@ -211,7 +234,7 @@ def test_the_filter_is_the_response_to_an_impulse(reference_only: None) -> None:
         (lambda u: conv_fir(u, torch.zeros(3, 4), layout="bdl"), r"weight has shape \(3, 4\); it must be \(channels, taps\)"),
         (lambda u: conv_fir(u, torch.zeros(2, 4), layout="lbd"), "layout is 'lbd'; it may be \"bld\""),
         (lambda u: conv_fir(u.int(), torch.zeros(2, 4), layout="bdl"), "u is int32; it may be float32"),
-        (lambda u: conv_fir(u, torch.zeros(2, 4), layout="bdl", pregate=u.half()), "pregate is torch.float16 and u is"),
+        (lambda u: conv_fir(u, torch.zeros(2, 4), layout="bdl", pregate=u.half()), "pregate is float16 and u is float32"),
         (lambda u: conv_toeplitz(u, torch.zeros(1, 3000)), "3000 taps; it takes 2 to 2048: conv_fft"),
         (lambda u: conv_toeplitz(torch.zeros(1, 3, 5), torch.zeros(2, 5)), "3 channels and 2 filters"),
         (lambda u: conv_modal(u, *(t.half() for t in _modes())), "decay is float16; it may be float32, float64"),

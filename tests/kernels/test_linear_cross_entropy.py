@@ -152,7 +152,7 @@ def test_chunks_are_even_and_within_the_budget() -> None:
         ({"weight": torch.zeros(50, 15)}, r"weight has shape \(50, 15\)"),
         ({"weights": torch.ones(3)}, "weights has shape"),
         ({"reduction": "none"}, "token_loss has each token's own"),
-        ({"chunk": 0}, "1 or more"),
+        ({"chunk": 0}, "0 tokens in a chunk; it takes 1 to"),
         ({"accumulate": torch.float16}, "accumulate is torch.float16"),
         ({"weight": torch.zeros(50, 16, dtype=torch.float16)}, "make weight that, or float32"),
     ],

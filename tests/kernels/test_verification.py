@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from kernels import check
 from kernels.dispatch import implementation
 from kernels.documents import document_starts_of, resolve_documents
-from kernels.verification import Case, relative_error, verify
+from kernels.verification import CONVOLUTION_LIMITS, Case, relative_error, verify
 
 
 def double(x: Tensor) -> Tensor:
@@ -49,6 +50,16 @@ def test_no_more_than_twice_the_error_of_plain_torch() -> None:
     assert any("allowed 2.00e-03" in failure for failure in verify(within_limit, "cpu").failures)
 
 
+def test_float32_gradients_of_narrow_cases_are_held_to_the_cases_limits() -> None:
+    def skewed(x: Tensor, w: Tensor) -> Tensor:
+        return 2 * x.detach() * w.detach().to(x.dtype) + (1 + 6e-3) * 2 * (w - w.detach()).to(x.dtype) * x.detach()
+
+    both = {name: torch.full((64,), value, dtype=torch.float64) for name, value in (("x", 3.0), ("w", 5.0))}
+    chosen = Case("op", "wide", skewed, lambda x, w: 2 * x * w, both, torch.bfloat16, ("w",), ("x",), limits=CONVOLUTION_LIMITS)
+    assert "dw: relative error" in "; ".join(verify(chosen, "cpu").failures)
+    assert not verify(dataclasses.replace(chosen, wide_limits={"dw": 1e-2}), "cpu").failures
+
+
 def test_relative_error_of_zero_is_the_norm() -> None:
     assert relative_error(torch.tensor([3.0, 4.0]), torch.zeros(2)) == 5.0
     assert relative_error(torch.tensor(1.5), torch.tensor(1.0)) == 0.5
@@ -79,8 +90,24 @@ def test_importing_kernels_imports_no_triton() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_check_tells_an_operator_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        check.main(["conv_fur"])
-    assert "no operator is called conv_fur; there are" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["conv_fur"], "no operator is called conv_fur; there are"),
+        (["--device", "cudo"], "--device is 'cudo'; it may be cuda"),
+        (["swiglu"], "torch sees no CUDA device here"),
+    ],
+)
+def test_the_check_says_in_one_line_why_it_cannot_start(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert check.main(arguments) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert not said.out
+
+
+def test_the_check_names_its_operators() -> None:
     assert {"conv_fir", "conv_toeplitz", "conv_modal"} <= set(check.operators())

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from labelers.auto import AutoLabelModel
+from labelers.dawid_skene import DawidSkene, precision
 from labelers.flyingsquid import FlyingSquid
 from labelers.majority import MajorityVote
 from labelers.matrix_completion import MatrixCompletion
 from labelers.statistics import VoteStatistics
 from labelers.synthetic import FAMILIES, generate
 
-HELD_OUT = range(500, 502)
+HELD_OUT = range(900, 902)
 """Seeds that no rule was chosen on."""
 
 
@@ -41,8 +42,9 @@ def test_on_average_it_beats_majority_flyingsquid_and_matrix_completion_on_held_
             gains.append([credit(m(data.k).fit(data.votes).predict_proba(data.votes), data.gold) for m in models])
     scores = np.array(gains)
     assert (scores[:, :1] - scores[:, 1:]).mean(axis=0).min() > 0.01
-    by_family = (scores[:, 0] - scores[:, 1]).reshape(len(FAMILIES), -1).mean(axis=1)
-    assert by_family.min() > -0.02, dict(zip(FAMILIES, by_family.round(3), strict=True))
+    by_family = dict(zip(FAMILIES, (scores[:, 0] - scores[:, 1]).reshape(len(FAMILIES), -1).mean(axis=1).round(3), strict=True))
+    del by_family["thresholds"]  # which vary more: below, on more seeds
+    assert min(by_family.values()) > -0.02, by_family
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_it_says_why() -> None:
     data = generate("asymmetric", 1, n=2000)
     model = AutoLabelModel().fit(data.votes)
     assert model.chosen_ == "dawid-skene" and "explain 100% of how the functions go together" in model.reason_
-    assert {"overlap", "sparsity", "one_sided", "explained", "unanimity", "effective_functions"} <= set(model.diagnostics_)
+    assert {"overlap", "sparsity", "one_sided", "explained", "misfit", "effective_functions"} <= set(model.diagnostics_)
     topics = generate("topics", 50, n=4000)
     model = AutoLabelModel(topics.k).fit(topics.votes)
     assert model.chosen_ == "majority" and "not independent given the class" in model.reason_
@@ -126,3 +128,81 @@ def test_the_balance_that_is_told_is_that_of_the_labels() -> None:
     labels = model.predict(topics.votes)
     assert model.chosen_ == "majority"
     assert model.class_balance_ == pytest.approx(np.bincount(labels[labels >= 0], minlength=topics.k) / (labels >= 0).sum())
+
+
+@pytest.mark.parametrize("family", ["symmetric", "weak", "even", "copies"])
+def test_even_errors_are_learned_as_one_number(family: str) -> None:
+    data = generate(family, 41, n=2000)
+    model = AutoLabelModel(data.k).fit(data.votes)
+    tables = model.conditional_probs()
+    assert "with even errors" in model.reason_ and "explained" not in model.diagnostics_
+    right = tables[:, np.arange(1, data.k + 1), np.arange(data.k)]
+    assert np.abs(right - right[:, :1]).max() < 1e-6
+
+
+@pytest.mark.parametrize("family", ["asymmetric", "imbalanced", "multiclass", "keywords"])
+def test_uneven_errors_get_full_tables(family: str) -> None:
+    data = generate(family, 41, n=4000)
+    model = AutoLabelModel(data.k).fit(data.votes)
+    assert model.chosen_ == "dawid-skene" and "with even errors" not in model.reason_
+
+
+def losses(family: str, other: type, seeds: range, n: int) -> np.ndarray:
+    """By how much the other model is better, per seed."""
+    out = []
+    for seed in seeds:
+        data = generate(family, seed, n=n)
+        ours, theirs = (credit(m(data.k).fit(data.votes).predict_proba(data.votes), data.gold) for m in (AutoLabelModel, other))
+        out.append(theirs - ours)
+    return np.array(out)
+
+
+def test_weak_functions_are_not_made_worse_than_counting() -> None:
+    assert losses("weak", MajorityVote, range(900, 910), 1500).mean() < 0.0
+
+
+def test_even_errors_of_many_classes_need_no_more_than_flyingsquid() -> None:
+    assert losses("even", FlyingSquid, range(900, 910), 1500).mean() < 0.005
+
+
+def test_clusters_of_thresholds_are_hardly_worse_than_counting() -> None:
+    assert losses("thresholds", MajorityVote, range(900, 915), 1500).mean() < 0.015
+
+
+def test_functions_that_err_together_are_held_near_typical_ones() -> None:
+    data = generate("thresholds", 502, n=3000)
+    model = AutoLabelModel().fit(data.votes)
+    assert "held near functions that are right 70% of the time" in model.reason_ and model.diagnostics_["misfit"] > 1.5
+    free = DawidSkene().fit(data.votes)
+    held, there = (precision(m.conditional_probs(), m.class_balance_) for m in (model, free))
+    assert np.abs(held - 0.7).max() < 0.5 * np.abs(there - 0.7).max()
+    true = np.array([(v[v >= 0] == data.gold[v >= 0]).mean() for v in data.votes.T])
+    assert np.corrcoef(model.accuracies_, true)[0, 1] > np.corrcoef(free.accuracies_, true)[0, 1]
+
+
+def test_a_sample_of_many_documents_is_held_as_firmly_as_the_sample_alone() -> None:
+    data = generate("thresholds", 503, n=3000)
+    votes = VoteStatistics.measure(data.votes)
+    many = VoteStatistics.merge([votes] * 200)
+    one, other = AutoLabelModel().fit(data.votes), AutoLabelModel().fit(many, sample=data.votes)
+    assert other.diagnostics_["misfit"] > 50 * one.diagnostics_["misfit"]
+    assert np.abs(one.predict_proba(data.votes) - other.predict_proba(data.votes)).max() < 0.05
+
+
+def test_no_more_models_are_fitted_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+    plain = DawidSkene._fit
+    monkeypatch.setattr(DawidSkene, "_fit", lambda self, *told: (fitted.append(self.errors), plain(self, *told))[1])
+    AutoLabelModel().fit(generate("symmetric", 41, n=1500).votes)
+    assert fitted == ["even"]
+    keywords = generate("keywords", 41, n=1500)
+    fitted.clear()
+    AutoLabelModel(keywords.k).fit(keywords.votes)
+    assert fitted == ["free"]
+
+
+def test_classes_that_contradict_unanimous_keywords_are_not_taken_however_well_they_explain() -> None:
+    topics = generate("topics", 700, n=1500)
+    model = AutoLabelModel(topics.k).fit(topics.votes)
+    assert model.diagnostics_["explained"] > 0.95 and model.diagnostics_["unanimity"] < 0.8
+    assert model.chosen_ == "majority" and model.reason_.startswith("majority vote: the fitted classes are others")

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from labelers.balance import balance_from_accuracies, estimate_balance
-from labelers.calibration import Isotonic, Temperature, reliability_curve
+from labelers.calibration import (
+    Calibrated,
+    Isotonic,
+    Temperature,
+    cross_calibrated,
+    judged,
+    reliability_curve,
+    tell_reliability,
+)
 from labelers.metrics import measure
 from labelers.statistics import VoteStatistics
 from labelers.synthetic import coin_tables, votes_of
@@ -26,6 +34,29 @@ def test_the_reliability_curve_is_counted_by_hand() -> None:
     curve = reliability_curve(probabilities, np.array([0, 1, 1, 0]), bins=2)
     assert curve.documents.tolist() == [2, 2] and curve.accuracy.tolist() == [0.5, 0.5]
     assert curve.confidence == pytest.approx([0.575, 0.925]) and curve.error == pytest.approx((0.075 + 0.425) / 2)
+
+
+def test_the_effect_of_calibration_is_told_on_documents_that_it_did_not_see() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.dirichlet(np.ones(2), 60)  # says nothing: isotonic regression fits it all the same
+    gold = rng.integers(0, 2, 60)
+    seen = Isotonic().fit(noise, gold).apply(noise)
+    unseen = cross_calibrated(noise, gold, "isotonic")
+    assert (seen.argmax(1) == gold).mean() > (unseen.argmax(1) == gold).mean() + 0.05
+    assert np.allclose(unseen.sum(axis=1), 1) and (cross_calibrated(noise[:1], gold[:1], "isotonic") == noise[:1]).all()
+
+
+def test_reliability_is_told_in_a_line() -> None:
+    probabilities, gold = overconfident(400, 0)
+    model = Calibrated()
+    found, told, warnings = judged(model, probabilities, gold, "temperature")
+    assert told["error"] < told["error_before"] and told["log_loss"] < told["log_loss_before"] and not warnings
+    assert sum(told["documents"]) == 400 and model.calibration_ is not None and found.shape == probabilities.shape
+    line = tell_reliability(json.loads(json.dumps(told)))
+    assert line.startswith("reliability, sure / right: ") and "by temperature, on documents not calibrated on" in line
+    found, told, _ = judged(Calibrated(), probabilities, gold, None)
+    assert found is probabilities and tell_reliability(told).endswith(f"calibration error {told['error']:.3f}")
+    assert "few for isotonic" in judged(Calibrated(), probabilities[:50], gold[:50], "isotonic")[2][0]
 
 
 def test_a_temperature_mends_overconfidence() -> None:

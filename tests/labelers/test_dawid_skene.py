@@ -83,7 +83,30 @@ def test_patterns_count_every_row() -> None:
     assert (halves.rows == patterns.rows).all() and (halves.counts == patterns.counts).all()
 
 
-@pytest.mark.parametrize("told", [{"abstain": "maybe"}, {"strength": -1}, {"accuracy": 1.0}, {"iterations": 0}])
+@pytest.mark.parametrize("from_pairs", [False, True])
+def test_even_errors_come_near_the_truth(from_pairs: bool) -> None:
+    rng = np.random.default_rng(0)
+    accuracy, coverage = np.array([0.8, 0.5, 0.6, 0.7, 0.3, 0.65]), np.array([0.9, 0.6, 0.8, 0.7, 0.5, 0.4])
+    gold = rng.choice(5, 8000, p=[0.3, 0.1, 0.2, 0.25, 0.15])
+    votes = votes_of(coin_tables(accuracy, coverage, 5), gold, rng)
+    model = DawidSkene(5, errors="even").fit(VoteStatistics.measure(votes, k=5) if from_pairs else votes)
+    assert np.abs(model.accuracies_ - accuracy).max() < 0.06
+    assert np.abs(1 - model.tables_[:, 0] - coverage[:, None]).max() < 0.02 and np.allclose(model.tables_.sum(axis=1), 1)
+
+
+def test_the_prior_of_a_function_that_votes_for_one_class_is_that_of_one_class() -> None:
+    counts = np.array([[100, 0, 0], [50, 50, 0], [40, 40, 40]])
+    votes = np.full((400, 3), -1)
+    for i, row in enumerate(counts):
+        votes[: row.sum(), i] = np.repeat(np.arange(3), row)
+    model = DawidSkene(3, strength=10)
+    prior = model._prior(VoteStatistics.measure(votes, k=3), np.full(3, 1 / 3))
+    assert prior[:, 1:].sum(axis=(1, 2)) == pytest.approx([10, 20, 30], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "told", [{"abstain": "maybe"}, {"errors": "odd"}, {"strength": -1}, {"accuracy": 1.0}, {"iterations": 0}]
+)
 def test_wrong_parameters_are_told(told: dict) -> None:
     with pytest.raises(ValueError):
         DawidSkene(**told)

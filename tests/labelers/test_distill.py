@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelers.distill import _copies, compare, fit_distilled, load_distilled, noise_aware_targets
+from labelers.stages import DistillParams
 from tests.labelers.test_embeddings import texts_of_topics
 
 CLASSES = ("physics", "cooking")
@@ -80,6 +81,7 @@ def test_what_cannot_be_distilled_is_told(kind: str, texts: list[str], told: str
         ({"epoch": 2}, "takes no option epoch; it takes: .*epochs"),
         ({"epochs": "x"}, "option epochs is 'x', and not a whole number"),
         ({"learning_rate": "x"}, "option learning_rate is 'x', and not a number"),
+        ({"dimension": 1.5}, "option dimension is 1.5, and not a whole number"),
     ],
 )
 def test_wrong_options_are_told(kind: str, options: dict, told: str) -> None:
@@ -87,6 +89,21 @@ def test_wrong_options_are_told(kind: str, options: dict, told: str) -> None:
         pytest.importorskip("torch")
     with pytest.raises(ValueError, match=f"{kind} classifier.*{told}"):
         fit_distilled(kind, ["a b", "c d"], np.full((2, 2), 0.5), CLASSES, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"epoch": 2}, "encoder classifier takes no option epoch; it takes: features, width, dimension, epochs"),
+        ({"epochs": 0}, "epochs is 0, and must be at least 1"),
+        ({"keep": 0.0}, "keep is 0.0"),
+        ({"keep": "x"}, "option keep is 'x', and not a number"),
+    ],
+)
+def test_options_of_the_encoder_are_checked_before_anything_runs(options: dict, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        DistillParams.model_validate({"kind": "encoder", "options": options})
+    DistillParams.model_validate({"kind": "encoder", "options": {"epochs": 3, "keep": 1.0}})
 
 
 def test_a_file_of_another_classifier_is_told(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def test_other_bad_input_is_one_line() -> None:
     model = Liger(k).fit(votes, embeddings=embeddings)
     for work, told in (
         (lambda: Liger(k).fit(VoteStatistics.measure(votes, k=k), embeddings=embeddings), "not on their statistics"),
+        (lambda: Liger(k).fit(votes), r"needs the documents' embeddings: fit\(votes, embeddings"),
         (lambda: Liger(k).fit(votes[:0], embeddings=embeddings[:0]), "cannot be fitted on 0 documents"),
         (lambda: Liger(k, radius=np.nan).fit(votes, embeddings=embeddings), "finite cosine similarity"),
         (lambda: Liger(k, radius=[0.5]).fit(votes, embeddings=embeddings), r"one per labelling function \(8\)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from labelers.models import MODELS, LabelModel, labels, load_model, model_class
+from labelers.metrics import measure
+from labelers.models import MODELS, LabelModel, labels, load_model, model_class, save_model
 from labelers.statistics import VoteStatistics
 from labelers.synthetic import generate
 from labelers.votes import to_sparse
@@ -114,6 +116,42 @@ def test_a_file_of_another_model_is_told(tmp_path: Path) -> None:
 def test_what_is_no_model_is_told(content: bytes) -> None:
     with pytest.raises(ValueError, match="is no file of a label model"):
         load_model(content, "labels.json")
+
+
+@pytest.mark.parametrize("name", ["weights_", "log_prior_", "class_balance_", "accuracies_"])
+def test_a_file_that_lacks_an_array_is_told(name: str) -> None:
+    state = json.loads(save_model(fitted("dawid-skene")))
+    with pytest.raises(ValueError, match=f"labels.json is no file of a label model: KeyError: '{name}'"):
+        load_model(json.dumps({n: v for n, v in state.items() if n != name}, indent=1).encode(), "labels.json")
+    other = fitted("dawid-skene", DATA.votes[:, 1:])
+    told = {name: getattr(other, name) if name in ("weights_", "accuracies_") else np.ones(3) / 3}
+    model = fitted("dawid-skene")
+    vars(model).update(told)
+    with pytest.raises(ValueError, match=f"{name} has shape .* expected"):
+        load_model(save_model(model), "labels.json")
+
+
+@every
+def test_probabilities_can_be_calibrated(name: str) -> None:
+    model = fitted(name)
+    before = model.predict_proba(DATA.votes)
+    after = model.calibrate(before[:300], DATA.gold[:300]).predict_proba(DATA.votes)
+    loss = [measure(p, p.argmax(1), DATA.gold, ("log_loss",))["log_loss"] for p in (before, after)]
+    assert loss[1] < loss[0] + 0.005 and (after.argmax(1) == before.argmax(1)).mean() > 0.999
+    again = load_model(save_model(model))
+    assert (again.predict_proba(DATA.votes) == after).all()
+    with pytest.raises(ValueError, match="calibrated already"):
+        model.calibrate(after, DATA.gold)
+    assert model.fit(DATA.votes).calibration_ is None
+    with pytest.raises(ValueError, match="no calibration 'platt'; there are: temperature, isotonic"):
+        model.calibrate(before, DATA.gold, "platt")  # type: ignore[arg-type]
+
+
+def test_a_model_without_tables_says_so() -> None:
+    with pytest.raises(ValueError, match="plain has no conditional probabilities"):
+        type("Plain", (model_class("majority"),), {"name": "plain", "_conditional_probs": LabelModel._conditional_probs})(
+            2
+        ).fit(DATA.votes).conditional_probs()
 
 
 @every

@@ -97,6 +97,29 @@ def test_fitting_merges_partitions_to_the_same_bytes() -> None:
     assert whole.metrics["documents"] == N
 
 
+def test_a_task_calibrates_on_its_dev_set(tmp_path: Path) -> None:
+    rows = [{"id": f"d/{i}", "label": "good" if i % 3 else "bad"} for i in range(0, N, 2)]
+    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = TOLD | {"dev": str(tmp_path / "dev.jsonl"), "calibrate": "temperature"}
+    fit = FitLabels(LabelParams.model_validate(told))
+    fit.setup({"dev": tmp_path / "dev.jsonl"})
+    result = fit.finish("all", fit.merge([fit.summarise("p", {"votes/quality": vote()})]))
+    assert (
+        result.metrics["reliability"]["calibration"] == "temperature" and b'"kind": "temperature"' in result.files["model.json"]
+    )
+    assert result.metrics["reliability"]["log_loss"] < result.metrics["reliability"]["log_loss_before"]
+    other = FitLabels(LabelParams.model_validate(TOLD | {"dev": told["dev"]}))
+    other.setup({"dev": tmp_path / "dev.jsonl"})
+    plain = other.finish("all", other.merge([other.summarise("p", {"votes/quality": vote()})]))
+    assert plain.metrics["reliability"]["calibration"] is None and other != fit
+    (tmp_path / "dev.jsonl").write_text('{"id": "elsewhere", "label": "good"}\n')
+    fit.setup({"dev": tmp_path / "dev.jsonl"})
+    result = fit.finish("all", fit.merge([fit.summarise("p", {"votes/quality": vote()})]))
+    assert any("nothing is calibrated" in told for told in result.metrics["warnings"])
+    with pytest.raises(ValueError, match="calibrate needs dev"):
+        LabelParams.model_validate(TOLD | {"calibrate": "temperature"})
+
+
 def test_a_stage_depends_only_on_its_own_parameters() -> None:
     other = LabelParams.model_validate(TOLD | {"tie_break": "random"})
     assert Vote(other) == Vote(PARAMS) and FitLabels(other) == FitLabels(PARAMS) and Label(other) != Label(PARAMS)

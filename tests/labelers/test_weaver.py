@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from labelers.calibration import reliability_curve
 from labelers.weaver import Weaver
 
 
@@ -59,6 +60,18 @@ def test_useless_and_reversed_scores() -> None:
     assert all(name in told for name in ("noise", "more noise", "constant", "empty")) and "reversed" not in told
     assert model.weights_[11] < 0 and not model.kept_[[8, 9, 10, 12]].any()
     assert (model.predict(more) == gold).mean() > (Weaver().fit(scores, 0.4).predict(scores) == gold).mean() - 0.03
+
+
+def test_the_same_score_twice_counts_once_and_is_told() -> None:
+    scores, _ = scored(3)
+    alone = Weaver().fit(scores, 0.4)
+    twice = np.column_stack([scores, scores[:, 0], -2 * scores[:, 2] + 1, np.log(scores[:, 3])])
+    model = Weaver().fit(twice, 0.4)
+    assert model.kept_.tolist() == [True] * 8 + [False] * 3
+    told = [f"{copy} is the same as {one}: they count once" for copy, one in (("s8", "s0"), ("s9", "s2"), ("s10", "s3"))]
+    assert [n for n in model.notes_ if "the same as" in n] == told
+    assert np.abs(model.predict_proba(twice) - alone.predict_proba(scores)).max() < 1e-9
+    assert not any("the same as" in n for n in alone.notes_)
 
 
 def test_missing_scores_count_as_the_middle_one() -> None:
@@ -131,6 +144,16 @@ def test_bad_parameters_are_one_line() -> None:
     ):
         with pytest.raises(ValueError, match=told):
             work()
+
+
+def test_probabilities_can_be_calibrated(tmp_path: Path) -> None:
+    scores, gold = scored(4)
+    model = Weaver().fit(scores, 0.1)  # the wrong balance
+    before = model.predict_proba(scores)
+    model.calibrate(before[:500], gold[:500], "isotonic").save(tmp_path / "m")
+    after = model.predict_proba(scores)
+    assert reliability_curve(after, gold).error < reliability_curve(before, gold).error
+    assert (Weaver.load(tmp_path / "m").predict_proba(scores) == after).all()
 
 
 def test_it_has_the_interface_of_label_models() -> None:

@@ -110,7 +110,7 @@ def _family(pid: int) -> list[psutil.Process]:
 def _is_worker(process: psutil.Process) -> bool:
     """Whether a process of the build's own Ray is a worker that is running a task of a stage (not one of Ray's agents)."""
     try:
-        return " ".join(process.cmdline()).startswith(("ray::Map(", "ray::MapWorker("))
+        return " ".join(process.cmdline()).startswith("ray::menagerie:")
     except psutil.Error:
         return False
 

@@ -140,6 +140,12 @@ def test_a_task_that_is_distilled_ends_in_the_classifiers_labels(tmp_path: Path)
         (["fit", "wrong.npz", "-o", "m"], "wrong.npz: "),
         (["fit", "votes.npz", "-o", "votes.npz"], "is an input too"),
         (["fit", "text.parquet", "-o", "m"], "no column of whole numbers, so no votes"),
+        (
+            ["fit", "numbered.parquet", "-o", "m"],
+            "numbered.parquet holds documents (column text), and no votes: `menagerie label vote`",
+        ),
+        (["fit", "votes.npz", "-o", "m", "--calibrate", "temperature"], "calibrate needs dev"),
+        (["analyze", "votes.npz", "-m", "m", "--calibrate", "isotonic"], "--calibrate goes with a model that is fitted here"),
         (["fit", "nulls.parquet", "-o", "m"], "function f has 1 nulls: an abstention is -1"),
         (["fit", "empty.npz", "-o", "m"], "empty.npz: "),
         (["apply", "votes.npz", "-m", "text.parquet", "-o", "x.parquet"], "text.parquet is no file of a label model"),
@@ -160,9 +166,35 @@ def test_what_is_wrong_is_one_line(
     pl.DataFrame({"id": ["a"], "label": ["x"], "p_x": [0.9], "p_y": [0.1], "votes": [1]}).write_parquet("soft.parquet")
     np.savez("empty.npz", L=np.zeros((0, 3), np.int8))
     pl.DataFrame({"id": ["a"], "text": ["b"]}).write_parquet("text.parquet")
+    pl.DataFrame({"id": ["a"], "text": ["b"], "length": [1]}).write_parquet("numbered.parquet")
     pl.DataFrame({"id": ["a", "b"], "f": [0, None]}, schema_overrides={"f": pl.Int8}).write_parquet("nulls.parquet")
     told_in_error = failure(*arguments)
     assert message in told_in_error and "validation error" not in told_in_error
+
+
+def test_columns_that_are_taken_for_votes_are_told(tmp_path: Path) -> None:
+    lines = [{"id": str(i), "f": i % 2, "g": (i + 1) % 2, "url": "x"} for i in range(10)]
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    output = told("fit", tmp_path / "votes.jsonl", "-o", tmp_path / "m")
+    assert "taken for votes: f, g; left out: url" in output.replace("\n", " ")
+
+
+def test_probabilities_are_calibrated_on_a_dev_set(votes: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    path, gold = votes
+    known = range(0, len(gold), 8)
+    truth = pl.DataFrame({"id": [f"votes.npz/{i}" for i in known], "label": [str(gold[i]) for i in known]})
+    truth.write_parquet(tmp_path / "dev.parquet")
+    plain = told("analyze", path, "--dev", tmp_path / "dev.parquet", "--model", "majority", "--option", "accuracy=0.99")
+    assert "reliability, sure / right: " in plain and "calibration error" in plain and "log loss" in plain
+    about = json.loads(
+        told("fit", path, "--dev", tmp_path / "dev.parquet", "--model", "majority", "--option", "accuracy=0.99",
+             "--calibrate", "temperature", "-o", tmp_path / "m", "--json")
+    )  # fmt: skip
+    reliability = about["reliability"]
+    assert reliability["calibration"] == "temperature" and sum(reliability["documents"]) <= len(known)
+    assert reliability["error"] < 0.5 * reliability["error_before"] and reliability["log_loss"] < reliability["log_loss_before"]
+    model = load_model((tmp_path / "m").read_bytes())
+    assert model.calibration_ is not None and model.calibration_["temperature"] > 1.5
 
 
 def test_models_and_votes_of_other_functions_do_not_mix(votes: tuple[Path, np.ndarray], tmp_path: Path) -> None:

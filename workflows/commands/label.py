@@ -116,8 +116,8 @@ def run(documents: Path, config: Path, task: str | None, output: Path | None, as
         _write(output, labels, votes)
     if as_json:
         about = {"documents": summary.statistics.documents, "model": fitted.metrics["model"], "labels": counts} | shares
-        about |= {name: fitted.metrics[name] for name in ("reason", "class_balance", "effective_functions", "dev")
-                  if fitted.metrics.get(name) is not None}  # fmt: skip
+        kept = ("reason", "class_balance", "effective_functions", "dev", "reliability")
+        about |= {name: fitted.metrics[name] for name in kept if fitted.metrics.get(name) is not None}
         about |= {"warnings": told, "distilled": card} if card else {"warnings": told}
         click.echo(json.dumps(about | {"functions": fitted.analysis.to_pylist()}))
         return
@@ -215,6 +215,10 @@ def tell_fitted(console: Console, metrics: Mapping[str, Any], warnings: Sequence
     if dev := metrics.get("dev"):
         scores = ", ".join(f"{name.replace('_', ' ')} {dev[name]:.3f}" for name in dev if name != "documents")
         console.print(f"on the dev set ({dev['documents']:,} documents): {scores}", highlight=False)
+    if reliability := metrics.get("reliability"):
+        from labelers.calibration import tell_reliability
+
+        console.print(tell_reliability(reliability), highlight=False, soft_wrap=True)
     for told in warnings:
         console.print(f"[yellow]warning:[/yellow] {told}", highlight=False, soft_wrap=True)
 

@@ -25,7 +25,8 @@ def _fit_options(command):
     """How a model is fitted."""
     for decorate in (
         click.option("--dev", type=click.Path(path_type=Path), metavar="FILE", help="`id` and `label` of documents whose class "
-                     "is known (Parquet, JSONL): shown, never learned from."),
+                     "is known (Parquet, JSONL): shown; only --calibrate learns from it."),
+        click.option("--calibrate", type=click.Choice(["temperature", "isotonic"]), help="Mend the probabilities on --dev."),
         click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A parameter of the label model."),
         click.option("--balance", metavar="X,Y", help="Share of each class, if it is known; otherwise it is estimated."),
         click.option("--model", "model_name", default="auto", show_default=True, help="Label model, by name."),
@@ -159,6 +160,7 @@ def _fitted(
     balance: str | None,
     options: tuple[str, ...],
     dev: Path | None,
+    calibrate: str | None,
     model_path: Path | None = None,
 ):
     """A label model fitted on a file of votes (or loaded), and the votes' summary."""
@@ -167,6 +169,8 @@ def _fitted(
     from labelers.stages_fit import VoteSummary, fit_summary, judge
     from workflows.vote_files import read_votes
 
+    if model_path and calibrate:
+        raise ValueError("--calibrate goes with a model that is fitted here, not with --fitted")
     model = _load(model_path) if model_path else None
     file = read_votes(votes, classes.split(",") if classes else model.classes if model else None, key)
     try:
@@ -177,6 +181,8 @@ def _fitted(
                 "model": model_name,
                 "options": dict(_option(each) for each in options),
                 "class_balance": _balance(balance, file.classes),
+                "dev": str(dev) if dev else None,
+                "calibrate": calibrate,
             }
         )
     except ValueError as error:
@@ -191,6 +197,9 @@ def _fitted(
         fitted = judge(model, summary) if model else fit_summary(summary, params)
     except ValueError as error:
         raise ValueError(f"{votes}: {error}") from error
+    if file.left_out:
+        names = ", ".join(file.table.column_names[1:])
+        fitted.metrics["warnings"].append(f"{votes}: taken for votes: {names}; left out: {', '.join(file.left_out)}")
     if known and not len(summary.dev_gold):
         raise ValueError(f"{dev}: none of its {len(known.gold):,} documents is in {votes}; are the ids the same?")
     return fitted, summary

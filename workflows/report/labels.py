@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from labelers.analysis import Explanation, explain
+from labelers.calibration import tell_reliability
 from labelers.models import load_model
 from labelers.stages import LIGER, WEAVER
 from pipeline.corpus import Corpus
@@ -187,6 +188,8 @@ def summary(facts: LabelFacts) -> list[str]:
     if dev := fit.get("dev"):
         scores = ", ".join(f"{n.replace('_', ' ')} {v:.3f}" for n, v in dev.items() if n != "documents")
         told.append(f"Label model on the dev set ({dev['documents']:,} documents): {scores}.")
+    if reliability := fit.get("reliability"):
+        told.append(f"Its {tell_reliability(reliability)}.")
     if facts.card:
         held = facts.card.get("held_out")
         agrees = (

@@ -1,0 +1,198 @@
+"""Packed documents of the long convolution by lengths' own kernels, and the plans that are kept for a batch's boundaries."""
+
+from __future__ import annotations
+
+import gc
+import re
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kernels.conv_fft import cases, conv_fft, plan_documents, plans, rows
+from kernels.conv_fft.rows import BY_LENGTH, Scheme, document_rows, length_classes
+from kernels.verification import verify
+
+HALF, BRAIN = torch.float16, torch.bfloat16
+
+
+@pytest.fixture(autouse=True)
+def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter runs programs one after the other: as few as a channel needs."""
+    from kernels.conv_fft import launch_fused, launch_short
+
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(launch_fused, "PROGRAMS", 4)
+        monkeypatch.setattr(launch_short, "PROGRAMS", 4)
+
+
+@pytest.fixture
+def by_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Toeplitz products to 128 samples, one program to 1024, blocks of 1024 to 4096."""
+    monkeypatch.setattr(rows, "SCHEME", Scheme(128, ((1024, 4096, 1024),), 2))
+
+
+@pytest.mark.usefixtures("by_length")
+@pytest.mark.parametrize(
+    "case",
+    [
+        cases.case("every kernel", 2, 1, 2400, documents=(1, 3, 0, 120, 128, 500, 1100, 548, 1025, 1, 1374)),
+        cases.case("few taps, no gates", 1, 2, 1600, 40, documents=(1, 30, 60, 119, 121, 1269), gates=False),
+        cases.case("many documents", 1, 1, 400, documents=(1,) * 40 + (7, 8, 9) * 15),
+        cases.case("odd rows, longer filter", 1, 1, 1301, 2000, documents=(70, 1, 1129, 101)),
+    ],
+    ids=lambda case: case.name,
+)
+def test_values_and_gradients_are_the_references(case: Any, device: str) -> None:
+    assert not verify(case, device).failures
+
+
+def _random(*shape: int, device: str, dtype: torch.dtype = BRAIN) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(device, dtype)
+
+
+@pytest.mark.usefixtures("by_length")
+@pytest.mark.parametrize("dtype", [HALF, BRAIN])
+def test_what_is_beside_a_document_moves_no_bit_of_it(dtype: torch.dtype, device: str) -> None:
+    lengths = [3, 90, 1, 200, 1066, 40]
+    ends = torch.tensor([0, *lengths]).cumsum(0)
+    u, gate, dy = (_random(1, 1, 1400, device=device, dtype=dtype) for _ in range(3))
+    k = _random(1, 1400, device=device, dtype=torch.float32)
+
+    def run(u: Tensor) -> list[Tensor]:
+        u = u.clone().requires_grad_()
+        y = conv_fft(u, k, pregate=gate, cu_seqlens=ends.to(device))
+        return [y.detach(), *torch.autograd.grad(y, u, dy)]
+
+    before = run(u)
+    for i in (1, 3, 4):
+        first, last = int(ends[i]), int(ends[i + 1])
+        changed = torch.full_like(u, 1e4)
+        changed[..., first:last] = u[..., first:last]
+        for a, b in zip(before, run(changed), strict=True):
+            assert torch.equal(a[..., first:last], b[..., first:last])
+
+
+@pytest.mark.usefixtures("by_length")
+def test_channels_in_groups(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    from kernels.conv_fft import launch_blocks
+
+    monkeypatch.setattr(launch_blocks, "WORKSPACE", 1 << 15)
+    assert not verify(cases.case("documents", 1, 2, 1200, documents=(1100, 100)), device).failures
+
+
+@pytest.mark.parametrize("scheme", [Scheme(), Scheme(512, ((1024, 4096, 1024),), 2), BY_LENGTH])
+@pytest.mark.parametrize("length", [7, 2000, 2001])
+def test_the_table_holds_each_document_once(scheme: Scheme, length: int, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(rows, "SCHEME", scheme)
+    generator = torch.Generator().manual_seed(length)
+    boundaries = torch.rand(3, length, generator=generator) < 0.01
+    boundaries[:, 0] = True
+    boundaries[0, :] |= torch.arange(length) < 30  # of one token each
+    position = torch.arange(length)
+    starts = torch.where(boundaries, position, 0).cummax(1).values.int()
+    table = document_rows(starts.to(device), 5, length, kind=2)
+    assert table.longest == length_classes(length, 2)
+    count = int(table.count[-1])
+    columns = zip(table.first[:count].tolist(), table.shift.tolist(), table.length.tolist(), strict=False)
+    found = {(first // (5 * length) * length + first % length + shift, size - shift) for first, shift, size in columns}
+    where = boundaries.flatten().nonzero().flatten().tolist()
+    assert found == {(a, b - a) for a, b in zip(where, [*where[1:], 3 * length], strict=True)}
+    sizes = table.length[:count].tolist()
+    ends = table.count.tolist()
+    begins = [0, *ends[1:-1]]
+    for begin, end, most, longest in zip(begins, ends[1:], table.most, table.longest, strict=True):
+        assert end - begin <= most
+        assert all(size <= longest for size in sizes[begin:end])
+    if table.short:
+        assert sizes[: ends[1]] == sorted(sizes[: ends[1]], key=lambda size: (size + 63) // 64)
+
+
+@pytest.mark.usefixtures("by_length")
+@pytest.mark.parametrize("longest", [60, 500, 1100])
+def test_a_document_beyond_the_bound_ends_in_zeros(longest: int, device: str) -> None:
+    u = _random(1, 1, 3200, device=device).requires_grad_()
+    k = _random(1, 3200, device=device, dtype=torch.float32)
+    cu_seqlens = torch.tensor([0, 40, 60, 3200], device=device)
+    bounded = conv_fft(u, k, pregate=u, cu_seqlens=cu_seqlens, longest_document=longest)
+    right = conv_fft(u, k, pregate=u, cu_seqlens=cu_seqlens)
+    assert torch.equal(bounded[..., :60], right[..., :60])
+    assert not bounded[..., 60 + 2 * 1024 :].any()
+    assert not torch.autograd.grad(bounded, u, torch.ones_like(u))[0][..., 60 + 2 * 1024 :].any()
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The boundaries that tables are made of."""
+    made: list[Tensor] = []
+    make = plans.document_table
+
+    def counted(starts: Tensor, *rest: Any) -> Tensor:
+        made.append(starts)
+        return make(starts, *rest)
+
+    monkeypatch.setattr(plans, "document_table", counted)
+    monkeypatch.setattr(rows, "document_table", counted)
+    return made
+
+
+@pytest.mark.parametrize("form", ["cu_seqlens", "document_starts"])
+def test_a_batch_is_planned_once(form: str, tables: list[Tensor], device: str) -> None:
+    u = _random(1, 2, 64, device=device).requires_grad_()
+    k = _random(2, 64, device=device, dtype=torch.float32).requires_grad_()
+    given = torch.tensor([0, 30, 64]) if form == "cu_seqlens" else torch.tensor([[0] * 30 + [30] * 34], dtype=torch.int32)
+    given = given.to(device)
+    for _ in range(2):
+        y = conv_fft(u, k, **{form: given})
+        torch.autograd.grad(y.sum(), (u, k))
+    assert len(tables) == 1
+    moved = torch.tensor([0, 20, 64]) if form == "cu_seqlens" else torch.tensor([[0] * 20 + [20] * 44], dtype=torch.int32)
+    given.copy_(moved)  # the same tensor, another version
+    again = conv_fft(u, k, **{form: given})
+    assert len(tables) == 2
+    assert torch.equal(again, conv_fft(u, k, **{form: moved.to(device)}))
+    assert not torch.equal(again, y)
+    gone = weakref.ref(given)
+    del given, y, again
+    tables.clear()
+    gc.collect()
+    assert gone() is None  # what is kept does not keep the boundaries
+
+
+def test_a_plan_of_ones_own(tables: list[Tensor], device: str) -> None:
+    u = _random(1, 2, 64, device=device).requires_grad_()
+    k = _random(2, 64, device=device, dtype=torch.float32)
+    cu_seqlens = torch.tensor([0, 30, 64], device=device)
+    plan = plan_documents(u, cu_seqlens=cu_seqlens)
+    y = conv_fft(u, k, documents=plan)
+    torch.autograd.grad(y.sum(), u)
+    assert len(tables) == 1
+    assert torch.equal(y, conv_fft(u, k, cu_seqlens=cu_seqlens))
+    for arguments, message in (
+        ({"u": u, "documents": plan, "cu_seqlens": cu_seqlens}, "documents and boundaries together"),
+        ({"u": u[..., :32].detach(), "documents": plan}, "planned for (batch, channels, length) = (1, 2, 64)"),
+        ({"u": u, "documents": plan, "reverse_filter": k}, "call plan_documents with a tensor like u and causal=False"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            conv_fft(filter=k, **arguments)
+    with pytest.raises(ValueError, match="plan_documents without documents"):
+        plan_documents(u)
+
+
+@pytest.mark.usefixtures("reference_only")
+def test_compiled_with_documents() -> None:
+    u, k = _random(1, 2, 40, device="cpu", dtype=torch.float32), _random(2, 40, device="cpu", dtype=torch.float32)
+    cu_seqlens = torch.tensor([0, 17, 40])
+
+    def step(u: Tensor, cu_seqlens: Tensor) -> Tensor:
+        return conv_fft(2 * u, k, cu_seqlens=cu_seqlens) + 1
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    assert torch.allclose(compiled(u, cu_seqlens), step(u, cu_seqlens))
+
+
+def test_what_may_be_shipped_compiles(compile_gate: Any) -> None:
+    lines = compile_gate("conv_fft:candidates")
+    assert {"short", "block product 2048", "fused backward documents 4096"} <= {line["configuration"] for line in lines}
