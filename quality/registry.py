@@ -248,7 +248,7 @@ def measure(
     signals: Sequence[Signal],
     context: Context | None = None,
     failures: list[Failure] | None = None,
-    keep: Sequence[str] = (),
+    keep: Collection[str] = (),
 ) -> dict[str, pa.Array]:
     """One array per signal, by name, in the order given. A signal that returns another length or type is an error.
 
