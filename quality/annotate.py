@@ -62,13 +62,13 @@ class AnnotateParams(Params):
             for each in selected:
                 for needed in each.resources:
                     if not getattr(self, needed, None):
-                        raise ValueError(f"annotate.{needed} is not set: {each.name} needs {HOW_TO_GET[needed]}")
+                        raise ValueError(f"{needed} is not set: {each.name} needs {HOW_TO_GET[needed]}")
             if missing := list(registry.unavailable(selected, self.held()).values()):
-                raise ValueError(f"annotate: {missing[0]}")
+                raise ValueError(missing[0])
         readers = [name for name, each in registry.registered().items() if "classifiers" in each.resources]
         unread = [name for name in self.classifiers if name not in readers]
         if unread and not self.modules:  # a signal of the user's own may read any
-            raise ValueError(f"annotate.classifiers: no signal {unread[0]} reads a model; there is {', '.join(readers)}")
+            raise ValueError(f"classifiers: no signal {unread[0]} reads a model; there is {', '.join(readers)}")
         return self
 
     def held(self) -> Mapping[str, Collection[Any]]:

@@ -65,7 +65,7 @@ def test_sets_of_published_signals_need_no_more_than_all_signals(tmp_path: Path)
         ({"annotate": {"rules": ["c5"]}}, "no rule set is called c5"),
         (
             {"annotate": {"signals": ["rps_doc_ldnoobw_words"]}},
-            "annotate.ldnoobw is not set: .*menagerie models fetch ldnoobw",
+            "annotate: ldnoobw is not set: .*menagerie models fetch ldnoobw",
         ),
         (
             {"annotate": {"signals": [PALM], "classifiers": {WIKIPEDIA: "model.bin"}}},
@@ -73,7 +73,7 @@ def test_sets_of_published_signals_need_no_more_than_all_signals(tmp_path: Path)
         ),
         (
             {"annotate": {"classifiers": {"palm": "model.bin"}}},
-            f"annotate.classifiers: no signal palm reads a model; there is {PALM}, {WIKIPEDIA}",
+            f"annotate: classifiers: no signal palm reads a model; there is {PALM}, {WIKIPEDIA}",
         ),
         (
             {"annotate": {"signals": ["ccnet_length"]}, "deduplicate": {"keep": "best", "signal": "rps_doc_word_count"}},
