@@ -216,7 +216,8 @@ def rensa_peer() -> Callable[[str, str, str | None], object] | None:
 
 def compile_time() -> None:
     begun = time.process_time()
-    for kernels in ("pipeline.text_kernels", "pipeline.word_kernels", "pipeline.minhash_kernels", "quality.kernels"):
+    of_text = (f"pipeline.{name}_kernels" for name in ("text", "normal_word", "word", "minhash"))
+    for kernels in (*of_text, "quality.kernels"):
         importlib.import_module(kernels)
     print(f"compiled kernels imported in {time.process_time() - begun:.1f} s (a fraction of it once they are cached)")
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numba
+import numpy as np
 from numba.core import config
 
 part = numba.njit(nogil=True, error_model="numpy")
-"""A part of kernels, compiled into each that calls it. Numba does not see changes of other modules: keep parts and their
-kernels in one file, so that a change compiles both again."""
+"""A part of kernels, compiled into each that calls it, from whatever module."""
+
+_CONSTANT = bool | int | float | str | bytes | tuple | np.generic
 
 
 def compiled(*types: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -21,18 +26,25 @@ def compiled(*types: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     The machine code is kept beside the module, in the user's cache folder, or in $NUMBA_CACHE_DIR, whichever can be written
     (Numba decides, and writes atomically: workers that compile at the same time do not disturb each other). Where none
-    can, as in a read-only container without a home, a folder of this user below the temporary one serves.
+    can, as in a read-only container without a home, a folder of this user below the temporary one serves. A change of the
+    module, of a part that the kernel calls, or of a constant that it reads, compiles it again.
     A module of kernels is imported where a kernel is called first: the import compiles all of it.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        assert isinstance(function, FunctionType)
+        # Numba looks for changes in the file of the kernel alone, and names what it keeps after the function.
+        name = function.__qualname__
+        function.__qualname__ = f"{name}-{_fingerprint(function)}"
         try:
             return _jit(types)(function)
         except RuntimeError as error:
             if "no locator available" not in str(error):
                 raise
-        config.CACHE_DIR = str(_temporary_folder())  # pyright: ignore[reportAttributeAccessIssue]
-        return _jit(types)(function)
+            config.CACHE_DIR = str(_temporary_folder())  # pyright: ignore[reportAttributeAccessIssue]
+            return _jit(types)(function)
+        finally:
+            function.__qualname__ = name
 
     return decorate
 
@@ -44,6 +56,38 @@ def read_only(kind: Any) -> Any:
 
 def _jit(signature: Any) -> Any:
     return numba.njit(signature, cache=True, nogil=True, error_model="numpy")
+
+
+def _fingerprint(kernel: FunctionType) -> str:
+    """A digest of all that goes into a kernel: its source and that of the parts that it calls, however deep, and the values of
+    the constants that they read, of their own modules or of others."""
+    digest, seen = hashlib.sha256(), set()
+
+    def add(function: FunctionType) -> None:
+        seen.add(function)
+        digest.update(inspect.getsource(function).encode())
+        names = function.__code__.co_names
+        for name in names:
+            value = function.__globals__.get(name)
+            held = [value] if not isinstance(value, ModuleType) else [getattr(value, n) for n in names if hasattr(value, n)]
+            for each in held:
+                add_value(name, each)
+
+    def add_value(name: str, value: Any) -> None:
+        if isinstance(value, np.ndarray):
+            digest.update(f"{name} {value.dtype} {value.shape} ".encode() + value.tobytes())
+        elif isinstance(value, _CONSTANT):
+            digest.update(f"{name} {value!r} ".encode())
+        elif isinstance(inner := getattr(value, "__wrapped__", None), FunctionType) and _is_own(inner) and inner not in seen:
+            add(inner)
+
+    add(kernel)
+    return digest.hexdigest()[:16]
+
+
+def _is_own(function: FunctionType) -> bool:
+    """Whether a function is no library's, which changes with its version alone."""
+    return function.__module__.partition(".")[0] not in ("numpy", "numba")
 
 
 def _temporary_folder() -> Path:

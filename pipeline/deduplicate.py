@@ -191,6 +191,8 @@ class Cluster(GlobalStage):
             if name not in signals.column_names:
                 known = ", ".join(n for n in signals.column_names if n != "id")
                 raise ValueError(f"`keep: best` compares the signal {name}, but the table signals has {known}")
+            if pa.types.is_nested(kind := signals.schema.field(name).type):
+                raise ValueError(f"`keep: best` compares a number per document, but the signal {name} holds {kind}")
             values = concatenated(signals[name].cast(pa.float64())).to_numpy(zero_copy_only=False)
             values = -values if self.params.prefer == "highest" else values
             return np.where(np.isnan(values), np.inf, values)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipeline import tables
 from pipeline.corpus import Corpus
 from pipeline.minhash import BANDS, band_column
-from pipeline.sources.redpajama import Component, component_path, parse_base
+from pipeline.sources.redpajama import Component, component_path, parse_base, stored_bases
 from pipeline.sources.redpajama_signals import DUPLICATE, SIGNALS, is_of_lines
 from pipeline.storage import Storage
 
@@ -68,18 +68,25 @@ def export_redpajama(corpus: Corpus, url: str, pattern: str = "*") -> Iterator[t
     partitions = corpus.partitions("documents", pattern)
     if not partitions:
         raise ValueError(f"{corpus.url} has no partition of documents called {pattern}: name a corpus, or another --partitions")
-    names = {partition: parse_base(partition) for partition in partitions}
+    for partition in partitions:
+        parse_base(partition)
     there = {name: set(corpus.partitions(name)) for name in ("signals", "minhash", "duplicates")}
     told.without = [name for name, found in there.items() if not found]
     for partition in partitions:
         _export_partition(corpus, partition, target, {n: partition in found for n, found in there.items()}, told)
         yield partition, told
-    listings: dict[str, list[str]] = {}
-    for partition, (snapshot, language, bucket) in names.items():
-        part = "head_middle" if bucket in ("head", "middle") else bucket
-        listings.setdefault(f"{language}-{snapshot}-{part}", []).append(partition)
-    for name, listed in listings.items():
+    for name, listed in _listings(target).items():
         target.write(f"listings/{name}.txt", "".join(f"{base}\n" for base in listed).encode())
+
+
+def _listings(target: Storage) -> dict[str, list[str]]:
+    """The partitions of each listing: all that are there, since others may have been exported before."""
+    listings: dict[str, list[str]] = {}
+    for base in stored_bases(target):
+        snapshot, language, bucket = parse_base(base)
+        part = "head_middle" if bucket in ("head", "middle") else bucket
+        listings.setdefault(f"{language}-{snapshot}-{part}", []).append(base)
+    return listings
 
 
 def _export_partition(corpus: Corpus, partition: str, target: Storage, there: Mapping[str, bool], told: Exported) -> None:

@@ -76,6 +76,7 @@ class Guard:
         self._ahead = 0  # bytes of pages in _waiting
         self._out: deque[memoryview] = deque()
         self._unsent = 0  # bytes in _out, about
+        self._turn = _TURN_BYTES  # how many of them are the next try
         self._in = bytearray()
         self._nap = 0.0
         self._ready = False
@@ -97,7 +98,8 @@ class Guard:
                 self._entries.append(entry)
                 if isinstance(item, Job):
                     self._send(entry, item)
-                    if self._unsent > _TURN_BYTES:
+                    if self._unsent > self._turn:
+                        self._turn = self._unsent + _TURN_BYTES  # a full pipe is not tried again for every page
                         self._pump(0.0)
                 yield from self._finished()
                 while self._ahead > _AHEAD_BYTES or len(self._entries) > _AHEAD_ITEMS:
@@ -184,6 +186,7 @@ class Guard:
 
     def _written(self, count: int) -> None:
         self._unsent = max(0, self._unsent - count)
+        self._turn = self._unsent + _TURN_BYTES
         while count:
             part = self._out.popleft()
             if len(part) > count:
@@ -242,7 +245,7 @@ class Guard:
         self._ready = False
         self._in.clear()
         self._out.clear()
-        self._unsent = 0
+        self._unsent, self._turn = 0, _TURN_BYTES
         self._since = time.monotonic()
 
 

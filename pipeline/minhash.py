@@ -17,13 +17,14 @@ from pydantic import Field
 from pipeline.stage import Params
 from pipeline.tables import MINHASH, PERMUTATIONS, SIMILARITIES
 from pipeline.text import TextBatch, concatenated
+from pipeline.words import Words
 
 BANDS: dict[str, tuple[int, int]] = dict(zip(SIMILARITIES, ((1, 128), (5, 25), (9, 13), (14, 9)), strict=True))
 """(bands, rows of a band) per similarity level. A pair of Jaccard similarity s shares a band with probability
 1 - (1 - s^rows)^bands. RedPajama-V2's, which minimise the sum of false positives and false negatives."""
 
 _SHINGLES = 1 << 18
-"""Shingles whose hashes are held at a time, unless one document has more: 1 MB."""
+"""Shingles whose hashes are held at a time, about: 1 MB."""
 
 
 class MinHashParams(Params):
@@ -65,29 +66,67 @@ class MinHash:
         """One list of 128 uint32 per document; null for a document of fewer words than a shingle has."""
         from pipeline import minhash_kernels
 
-        words, width = text.words, self.params.shingle
-        counts = np.maximum(words.counts - width + 1, 0)
-        values = np.zeros((len(text), PERMUTATIONS), np.uint32)
-        for first, last in _stretches(counts):
+        words, pieces = text.words, _Pieces.cut(text.words, self.params.shingle)
+        values = np.empty((len(pieces.counts), PERMUTATIONS), np.uint32)
+        if self.params.scheme == "affine32":
+            begins, ends = pieces.begins, pieces.ends
+            minima, permutations = minhash_kernels.affine_minima, _affine_permutations(self.params.seed)
+        else:
+            begins, ends = pieces.bytes_of(words)
+            minima, permutations = minhash_kernels.legacy_minima, _legacy_permutations(self.params.seed)
+        for first, last in _stretches(pieces.counts):
+            told = begins, ends, first, last, self.params.shingle
             offsets = np.empty(last - first + 1, np.int64)
-            shingles = np.empty(int(counts[first:last].sum()), np.uint32)
+            shingles = np.empty(int(pieces.counts[first:last].sum()), np.uint32)
             if self.params.scheme == "affine32":
-                minhash_kernels.rolling_shingles(words.hashes, words.offsets, first, last, width, offsets, shingles)
-                minima, permutations = minhash_kernels.affine_minima, _affine_permutations(self.params.seed)
+                minhash_kernels.rolling_shingles(words.hashes, *told, offsets, shingles)
             else:
-                utf8, starts = words.utf8, words.byte_offsets
-                left = minhash_kernels.sha1_shingles(utf8, starts, first, last, width, offsets, shingles)
+                left = minhash_kernels.sha1_shingles(words.utf8, *told, offsets, shingles)
                 for start, size, place in left.tolist():  # long ones, which hashlib is fast with
-                    shingles[place] = int.from_bytes(sha1(utf8[start : start + size].tobytes()).digest()[:4], "little")
-                minima, permutations = minhash_kernels.legacy_minima, _legacy_permutations(self.params.seed)
+                    spelled = words.utf8[start : start + size].tobytes()
+                    shingles[place] = int.from_bytes(sha1(spelled).digest()[:4], "little")
             minima(shingles, offsets, *permutations, values[first:last])
-        values[counts == 0] = 0
-        unsigned = pa.array(counts == 0)
-        return pa.FixedSizeListArray.from_arrays(values.ravel(), type=MINHASH.field("signature").type, mask=unsigned)
+        if len(values) > len(text):
+            values = np.minimum.reduceat(values, pieces.firsts)
+        unsigned = words.counts < self.params.shingle
+        values[unsigned] = 0
+        return pa.FixedSizeListArray.from_arrays(values.ravel(), type=MINHASH.field("signature").type, mask=pa.array(unsigned))
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Documents in pieces of at most _SHINGLES shingles, so that a long one takes no more memory: a signature is the minimum of
+    those of its pieces. firsts: the first piece of each document; begins, ends: the words of each piece, numbers of the batch,
+    pieces overlap by a shingle less a word; counts: shingles of each. All int64."""
+
+    firsts: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def cut(cls, words: Words, width: int) -> _Pieces:
+        number = np.maximum(-(-(words.counts - width + 1) // _SHINGLES), 1)
+        firsts = np.cumsum(number) - number
+        owner = np.repeat(np.arange(len(number)), number)
+        begins = words.offsets[owner] + (np.arange(len(owner)) - firsts[owner]) * _SHINGLES
+        ends = np.minimum(begins + _SHINGLES + width - 1, words.offsets[owner + 1])
+        return cls(firsts, begins, ends, np.maximum(ends - begins - width + 1, 0))
+
+    def bytes_of(self, words: Words) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where pieces begin and end in `words.utf8`."""
+        if len(self.begins) == len(self.firsts):
+            return words.byte_offsets[:-1], words.byte_offsets[1:]
+        from pipeline.minhash_kernels import word_bytes
+
+        begins, ends = np.empty_like(self.begins), np.empty_like(self.ends)
+        word_bytes(words.utf8, self.begins, begins)
+        word_bytes(words.utf8, self.ends, ends)
+        return begins, ends
 
 
 def _stretches(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cut documents into stretches of about _SHINGLES shingles: first and last + 1 of each."""
+    """Cut pieces into stretches of about _SHINGLES shingles: first and last + 1 of each."""
     ends = np.flatnonzero(np.diff(np.cumsum(counts) // _SHINGLES)) + 1
     yield from pairwise([0, *ends.tolist(), len(counts)])
 

@@ -8,6 +8,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from pipeline.compiled import compiled, part, read_only
+from pipeline.kernel_parts import NGRAM, avalanche
 
 BYTES, OFFSETS, HASHES, POSITIONS = (read_only(t) for t in (types.uint8, types.int64, types.uint64, types.uint32))
 I8, U4, U8 = types.int64[::1], types.uint32[::1], types.uint64[::1]
@@ -23,8 +24,6 @@ BLOCK = 512
 """Shingle hashes that a permutation goes over at a time: they stay in the first-level cache."""
 PRIME = np.uint64((1 << 61) - 1)
 LOW = np.uint64(0xFFFFFFFF)
-NGRAM = np.uint64(0x9E3779B97F4A7C15)
-MIX_1, MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 EMPTY = np.uint32(0xFFFFFFFF)
 
 
@@ -139,12 +138,13 @@ def sha1(utf8, starts, sizes, places, n, blocks, w, s, h, out):
         out[places[i]] = swapped(h[i])
 
 
-@compiled(BYTES, OFFSETS, types.int64, types.int64, types.int64, I8, U4)
-def sha1_shingles(utf8, byte_offsets, first, last, width, shingle_offsets, out):
-    """Hashes of the shingles of documents first to last - 1: four bytes of the SHA-1 of `width` words, joined by a space.
+@compiled(BYTES, OFFSETS, OFFSETS, types.int64, types.int64, types.int64, I8, U4)
+def sha1_shingles(utf8, begins, ends, first, last, width, shingle_offsets, out):
+    """Hashes of the shingles of pieces first to last - 1: four bytes of the SHA-1 of `width` words, joined by a space.
 
-    utf8: the normalised words, a space after each, in memory that goes on for three bytes or more. Returns what is left to
-    do: int64 (n, 3), the first byte, the size and the place in `out` of each shingle of more than LONGEST bytes.
+    begins, ends: the bytes of each piece. utf8: the normalised words, a space after each, in memory that goes on for three
+    bytes or more. Returns what is left to do: int64 (n, 3), the first byte, the size and the place in `out` of each shingle
+    of more than LONGEST bytes.
     """
     w, s, h = np.zeros(80 * LANES, np.uint32), np.empty(5 * LANES, np.uint32), np.empty(5 * LANES, np.uint32)
     # Shingles of as many blocks wait for each other, so that no lane idles.
@@ -157,8 +157,8 @@ def sha1_shingles(utf8, byte_offsets, first, last, width, shingle_offsets, out):
     for d in range(first, last):
         shingle_offsets[d - first] = n
         count, turn = 0, 0
-        recent[0] = byte_offsets[d]
-        for p in range(byte_offsets[d], byte_offsets[d + 1]):
+        recent[0] = begins[d]
+        for p in range(begins[d], ends[d]):
             if utf8[p] != 32:
                 continue
             # A word ends; the shingle of the `width` words up to it began where the oldest of them did.
@@ -192,16 +192,32 @@ def sha1_shingles(utf8, byte_offsets, first, last, width, shingle_offsets, out):
     return left[:lefts]
 
 
-@compiled(HASHES, OFFSETS, types.int64, types.int64, types.int64, I8, U4)
-def rolling_shingles(hashes, offsets, first, last, width, shingle_offsets, out):
-    """32-bit hashes of all shingles of documents first to last - 1, from the words' hashes: a polynomial that rolls on."""
+@compiled(BYTES, OFFSETS, I8)
+def word_bytes(utf8, words, positions):
+    """Fill positions: the bytes where words of these numbers begin, which ascend; the end of `utf8` for what is beyond."""
+    n, k = 0, 0
+    for p in range(len(utf8)):
+        while k < len(words) and words[k] == n:
+            positions[k] = p
+            k += 1
+        n += utf8[p] == 32
+    positions[k:] = len(utf8)
+    return k
+
+
+@compiled(HASHES, OFFSETS, OFFSETS, types.int64, types.int64, types.int64, I8, U4)
+def rolling_shingles(hashes, begins, ends, first, last, width, shingle_offsets, out):
+    """32-bit hashes of all shingles of pieces first to last - 1, from the words' hashes: a polynomial that rolls on.
+
+    begins, ends: the words of each piece.
+    """
     top = np.uint64(1)
     for _ in range(width - 1):
         top *= NGRAM
     n = 0
     for d in range(first, last):
         shingle_offsets[d - first] = n
-        begin, end = offsets[d], offsets[d + 1]
+        begin, end = begins[d], ends[d]
         if end - begin < width:
             continue
         g = np.uint64(0)
@@ -209,9 +225,7 @@ def rolling_shingles(hashes, offsets, first, last, width, shingle_offsets, out):
             g = g * NGRAM + hashes[i]
         for i in range(begin + width - 1, end):
             g = g * NGRAM + hashes[i]
-            x = (g ^ (g >> np.uint64(33))) * MIX_1
-            x = (x ^ (x >> np.uint64(33))) * MIX_2
-            out[n] = np.uint32(x >> np.uint64(32))
+            out[n] = np.uint32(avalanche(g) >> np.uint64(32))
             n += 1
             g -= hashes[i - width + 1] * top
     shingle_offsets[last - first] = n

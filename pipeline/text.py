@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import string
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -15,121 +13,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.text_tables import tables
+from pipeline.words import Distinct, RawWords, Utf8, Words, cut, most_lines, normalised_words
 
 T = TypeVar("T")
 
-UPPER, ASCII_LETTER, ALPHA, WORD = 1, 2, 4, 8
-"""Flags of raw words: `str.isupper`; has one of a-z, A-Z; has a letter (`str.isalpha`); is of word characters, no marks."""
 LARGEST = (1 << 32) - 1
 """Bytes of a batch, so that positions fit 32 bits."""
 
-_PUNCTUATION = string.punctuation.encode()
 _ELLIPSIS, _TERMINAL, _BULLET = 1, 2, 4
-_FNV_BASIS, _FNV_PRIME, _BITS = 0xCBF29CE484222325, 0x100000001B3, (1 << 64) - 1
-_NGRAM = 0x9E3779B97F4A7C15
-
-
-@dataclass(frozen=True)
-class Words:
-    """The normalised words of a batch, document after document.
-
-    offsets: int64 (documents + 1,), where each document's words begin; hashes: uint64 (words,), see `word_hash`; lengths:
-    uint32 (words,), characters. utf8: uint8, all words, a space after each; a document's are
-    `utf8[byte_offsets[d] : byte_offsets[d + 1]]`, and n consecutive words, joined by one space, are
-    `utf8[starts[i] : ends[i + n - 1]]`. line_offsets: int64 (lines + 1,), where each line's words begin; line_lengths,
-    line_numeric: uint32 (lines,), characters of each normalised line, and how many of them are numeric (`str.isnumeric`);
-    lines as `TextBatch.lines` has them.
-    """
-
-    offsets: NDArray[np.int64]
-    byte_offsets: NDArray[np.int64]
-    hashes: NDArray[np.uint64]
-    lengths: NDArray[np.uint32]
-    utf8: NDArray[np.uint8]
-    line_offsets: NDArray[np.int64]
-    line_lengths: NDArray[np.uint32]
-    line_numeric: NDArray[np.uint32]
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Words per document."""
-        return np.diff(self.offsets)
-
-    @property
-    def starts(self) -> NDArray[np.uint32]:
-        """Where each word begins in `utf8`; uint32 (words,)."""
-        return self._spans[0]
-
-    @property
-    def ends(self) -> NDArray[np.uint32]:
-        """Where each word ends in `utf8`; uint32 (words,)."""
-        return self._spans[1]
-
-    @cached_property
-    def _spans(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        from pipeline.word_kernels import word_spans
-
-        starts, ends = (np.empty(len(self.hashes), np.uint32) for _ in range(2))
-        word_spans(self.utf8, starts, ends)
-        return starts, ends
-
-
-@dataclass(frozen=True)
-class RawWords:
-    """The words of a batch as they stand in the text, punctuation marks included, document after document.
-
-    offsets: int64 (documents + 1,), where each document's words begin; hashes: uint64 (words,), see `word_hash`; starts:
-    uint32 (words,), the byte of `TextBatch.data` where each begins; flags: uint8 (words,), of UPPER, ASCII_LETTER, ALPHA, WORD.
-    """
-
-    offsets: NDArray[np.int64]
-    hashes: NDArray[np.uint64]
-    starts: NDArray[np.uint32]
-    flags: NDArray[np.uint8]
-    batch: TextBatch = field(repr=False)
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Words per document."""
-        return np.diff(self.offsets)
-
-    @property
-    def ends(self) -> NDArray[np.uint32]:
-        """The byte of `TextBatch.data` where each word ends; uint32 (words,)."""
-        return self._sizes[0]
-
-    @property
-    def lengths(self) -> NDArray[np.uint32]:
-        """Characters of each word; uint32 (words,)."""
-        return self._sizes[1]
-
-    def has(self, flag: int) -> NDArray[np.int64]:
-        """Words per document that have the flag."""
-        return per_document(self.flags & flag != 0, self.offsets)
-
-    @cached_property
-    def _sizes(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        from pipeline.text_kernels import raw_word_sizes
-
-        ends, lengths = (np.empty(len(self.hashes), np.uint32) for _ in range(2))
-        of = tables()
-        raw_word_sizes(self.batch.data, self.batch.offsets, of.pages, of.entries, self.starts, ends, lengths)
-        return ends, lengths
-
-
-@dataclass(frozen=True)
-class Distinct:
-    """The distinct normalised words of each document, in the order in which they come first (a document with more than a
-    million of them has them in several such runs).
-
-    offsets: int64 (documents + 1,); hashes: uint64; counts: uint32. repeated: bool (words,), for every normalised word
-    whether its document has it more than once.
-    """
-
-    offsets: NDArray[np.int64]
-    hashes: NDArray[np.uint64]
-    counts: NDArray[np.uint32]
-    repeated: NDArray[np.bool_]
+_STRETCH = 1 << 20
+_ZERO = np.zeros(1, np.int64)
+_KEPT_AS = {"text": "strings", "lines": "_scan", "tally": "_scan", "sentences": "_scan"}
 
 
 @dataclass(frozen=True)
@@ -269,32 +163,14 @@ class TextBatch:
 
         of, most = tables(), len(self.data)
         offsets, hashes = np.empty(len(self) + 1, np.int64), np.empty(most, np.uint64)
-        starts, flags = np.empty(most, np.uint32), np.empty(most, np.uint8)
-        n = raw_words(self.data, self.offsets, of.pages, of.entries, offsets, hashes, starts, flags)
-        return RawWords(offsets, _cut(hashes, n), _cut(starts, n), _cut(flags, n), self)
+        flags = np.empty(most, np.uint8)
+        n = raw_words(self.data, self.offsets, of.pages, of.entries, offsets, hashes, flags)
+        return RawWords(offsets, cut(hashes, n), cut(flags, n), Utf8(self.data, self.offsets))
 
     @cached_property
     def words(self) -> Words:
         """Normalised words: ASCII punctuation deleted, lower case, cut at white space, in NFD (RedPajama-V2's `normalize`)."""
-        from pipeline.text_kernels import words
-
-        of, most, lines = tables(), (len(self.data) + len(self)) // 2 + 1, self._most_lines()
-        offsets, byte_offsets = (np.empty(len(self) + 1, np.int64) for _ in range(2))
-        hashes, lengths = np.empty(most, np.uint64), np.empty(most, np.uint32)
-        # NFD makes three bytes of one at most, and each word has a space after it.
-        # A few bytes more are for kernels that read several at a time.
-        utf8 = np.empty(3 * len(self.data) + most + 8, np.uint8)
-        line_offsets = np.empty(lines + 1, np.int64)
-        line_lengths, line_numeric = (np.empty(lines, np.uint32) for _ in range(2))
-        n, size, lines = words(
-            self.data, self.offsets, of.pages, of.entries, of.combining, of.spelling, of.spelled, of.spelled_characters,
-            of.spelled_numeric, of.ascii, offsets, byte_offsets, hashes, lengths, utf8, line_offsets, line_lengths,
-            line_numeric,
-        )  # fmt: skip
-        return Words(
-            offsets, byte_offsets, _cut(hashes, n), _cut(lengths, n), _cut(utf8, size + 8)[:size],
-            _cut(line_offsets, lines + 1), _cut(line_lengths, lines), _cut(line_numeric, lines),
-        )  # fmt: skip
+        return normalised_words(Utf8(self.data, self.offsets))
 
     @cached_property
     def distinct_words(self) -> Distinct:
@@ -306,7 +182,7 @@ class TextBatch:
         hashes, counts = np.empty(most, np.uint64), np.empty(most, np.uint32)
         repeated = np.empty(most, np.bool_)
         n = distinct(words.offsets, words.hashes, offsets, hashes, counts, repeated.view(np.uint8))
-        return Distinct(offsets, _cut(hashes, n), _cut(counts, n), repeated)
+        return Distinct(offsets, cut(hashes, n), cut(counts, n), repeated)
 
     @property
     def lines(self) -> Lines:
@@ -327,62 +203,12 @@ class TextBatch:
     def _scan(self) -> tuple[Lines, NDArray[np.int64]]:
         from pipeline.text_kernels import scan
 
-        of, most = tables(), self._most_lines()
+        of, most = tables(), most_lines(Utf8(self.data, self.offsets))
         offsets, counts = np.empty(len(self) + 1, np.int64), np.empty((len(self), 6), np.int64)
         starts, ends = (np.empty(most, np.int32) for _ in range(2))
         upper, marks = np.empty(most, np.uint32), np.empty(most, np.uint8)
         n = scan(self.data, self.offsets, of.pages, of.entries, offsets, starts, ends, upper, marks, counts)
-        return Lines(offsets, _cut(starts, n), _cut(ends, n), _cut(upper, n), _cut(marks, n)), counts
-
-    def _most_lines(self) -> int:
-        from pipeline.text_kernels import count_newlines
-
-        return int(count_newlines(self.data)) + len(self)
-
-
-_ZERO = np.zeros(1, np.int64)
-_KEPT_AS = {"text": "strings", "lines": "_scan", "tally": "_scan", "sentences": "_scan"}
-
-
-def normalise(text: str) -> str:
-    """The text without ASCII punctuation, in lower case, in NFD. Its words are what `.split()` gives."""
-    # In UTF-8 no byte of a longer sequence is ASCII, so the punctuation can be deleted from the bytes.
-    return unicodedata.normalize("NFD", text.encode().translate(None, _PUNCTUATION).decode().lower())
-
-
-def word_hash(word: str) -> int:
-    """The 64-bit hash of a word in every batch, on every machine: FNV-1a of its UTF-8, then MurmurHash3's `fmix64`."""
-    h = _FNV_BASIS
-    for byte in word.encode():
-        h = ((h ^ byte) * _FNV_PRIME) & _BITS
-    h = ((h ^ (h >> 33)) * 0xFF51AFD7ED558CCD) & _BITS
-    h = ((h ^ (h >> 33)) * 0xC4CEB9FE1A85EC53) & _BITS
-    return h ^ (h >> 33)
-
-
-def ngram_hash(words: Sequence[str]) -> int:
-    """The 64-bit hash of consecutive words: a polynomial of their hashes, so that it can roll from one to the next."""
-    h = 0
-    for word in words:
-        h = (h * _NGRAM + word_hash(word)) & _BITS
-    return h
-
-
-def hash_sets(sets: Iterable[Iterable[int]]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Sets of hashes as `word_kernels.count_members` reads them: set_offsets int64 (sets + 1,), and the slots of all."""
-    laid: list[NDArray[np.uint64]] = []
-    for members in sets:
-        hashes = {h for h in members if h}
-        size = 1 << (4 * len(hashes)).bit_length() if hashes else 0
-        slots = np.zeros(size, np.uint64)
-        for h in hashes:
-            at = h & (size - 1)
-            while slots[at]:
-                at = (at + 1) & (size - 1)
-            slots[at] = h
-        laid.append(slots)
-    offsets = np.concatenate([_ZERO, np.cumsum([len(s) for s in laid], dtype=np.int64)])
-    return offsets, np.concatenate(laid) if laid else np.empty(0, np.uint64)
+        return Lines(offsets, cut(starts, n), cut(ends, n), cut(upper, n), cut(marks, n)), counts
 
 
 def per_document(values: NDArray, offsets: NDArray[np.int64]) -> NDArray:
@@ -390,11 +216,19 @@ def per_document(values: NDArray, offsets: NDArray[np.int64]) -> NDArray:
 
     A document's sum depends on its own values alone, not on its neighbours.
     """
-    starts, filled = offsets[:-1], np.diff(offsets) > 0
     kind = np.float64 if values.dtype.kind == "f" else np.int64
-    sums = np.zeros(len(starts), kind)
-    if filled.any():
-        sums[filled] = np.add.reduceat(values, starts[filled], dtype=kind)
+    sums = np.zeros(len(offsets) - 1, kind)
+    first = 0
+    while first < len(sums):
+        # A stretch at a time, of which `reduceat` makes a copy in the type of the sums.
+        last = int(np.searchsorted(offsets, offsets[first] + _STRETCH, side="right")) - 1
+        if last <= first:
+            last = first + 1
+            sums[first] = values[offsets[first] : offsets[last]].sum(dtype=kind)
+        elif (filled := np.diff(offsets[first : last + 1]) > 0).any():
+            starts = offsets[first:last][filled] - offsets[first]
+            sums[first:last][filled] = np.add.reduceat(values[offsets[first] : offsets[last]], starts, dtype=kind)
+        first = last
     return sums
 
 
@@ -405,9 +239,3 @@ def concatenated(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     if column.num_chunks == 1:
         return column.chunk(0)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _cut(array: NDArray, size: int) -> NDArray:
-    """The array without what was not written: the memory behind it goes back."""
-    array.resize(size, refcheck=False)
-    return array

@@ -6,12 +6,11 @@ import numpy as np
 from numba import types
 
 from pipeline.compiled import compiled, part, read_only
+from pipeline.kernel_parts import NGRAM
 
 BYTES, OFFSETS, HASHES = (read_only(t) for t in (types.uint8, types.int64, types.uint64))
 U1, U4, U8, I8 = (t[::1] for t in (types.uint8, types.uint32, types.uint64, types.int64))
 
-NGRAM = np.uint64(0x9E3779B97F4A7C15)
-"""Base of the polynomial over word hashes that hashes n words: the golden ratio of Fibonacci hashing, which is odd."""
 TABLE = 1 << 20
 """Different words that a hash table holds, so that a document of any length takes a table of bounded memory."""
 
@@ -28,6 +27,16 @@ def word_spans(utf8, starts, ends):
             start = p + 1
             n += 1
     return n
+
+
+@compiled(BYTES, types.uint8, OFFSETS, I8)
+def count_flags(flags, flag, offsets, counts):
+    """Fill counts (documents,): words that have the flag."""
+    for d in range(len(offsets) - 1):
+        n = 0
+        for i in range(offsets[d], offsets[d + 1]):
+            n += flags[i] & flag != 0
+        counts[d] = n
 
 
 @compiled(OFFSETS, HASHES, I8, U8, U4, U1)

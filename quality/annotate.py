@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +17,12 @@ from pipeline.tables import EXCERPT_LENGTH, MINHASH, REJECTS
 from pipeline.text import TextBatch
 from quality import registry
 from quality.classifiers import classifier_files, load_classifiers
+from quality.importance import SOURCE, TARGETS, table_names
 from quality.registry import Context, Mode, Signal, module_files
 from quality.resources import HOW_TO_GET, SignalResources, resource_files
 from quality.rules import judge_table, rule_sets
 
+_ANY_TABLE = frozenset((domain, "") for domain in (SOURCE, *TARGETS))
 SIGNAL_ERROR = "signal_error"
 """The reason of a document that a user's signal cannot measure."""
 
@@ -60,8 +62,24 @@ class AnnotateParams(Params):
             for each in selected:
                 for needed in each.resources:
                     if not getattr(self, needed, None):
-                        raise ValueError(f"annotate.{needed} is not set: {each.name} needs {HOW_TO_GET[needed]}")
+                        raise ValueError(f"{needed} is not set: {each.name} needs {HOW_TO_GET[needed]}")
+            if missing := list(registry.unavailable(selected, self.held()).values()):
+                raise ValueError(missing[0])
+        readers = [name for name, each in registry.registered().items() if "classifiers" in each.resources]
+        unread = [name for name in self.classifiers if name not in readers]
+        if unread and not self.modules:  # a signal of the user's own may read any
+            raise ValueError(f"classifiers: no signal {unread[0]} reads a model; there is {', '.join(readers)}")
         return self
+
+    def held(self) -> Mapping[str, Collection[Any]]:
+        """What there will be of each resource, as far as it can be told before the files are there."""
+        told: dict[str, Collection[Any]] = {name: (getattr(self, name),) * bool(getattr(self, name)) for name in HOW_TO_GET}
+        told["classifiers"] = self.classifiers.keys()
+        if self.importance is not None:
+            folder = Path(self.importance).expanduser()
+            here = [file.name for file in folder.iterdir()] if folder.is_dir() else None
+            told["importance"] = table_names(here) if here is not None else _ANY_TABLE
+        return told
 
     def files(self) -> Mapping[str, str]:
         """Word lists, tables and modules by key. ValueError if one is not there."""
@@ -134,7 +152,11 @@ def annotate(
     if "id" not in documents.column_names:
         raise ValueError(f"no column id; there is {', '.join(documents.column_names)}")
     context, of_lines = context or Context(), any(s.level == "line" for s in signals)
-    keep = ("words",) if minhash is not None else ()
+    # Signatures are made between the signals that read words and those of distinct words, so that in what takes most memory
+    # the spelling of words, which no signal reads, is not there any more.
+    late = [s for s in signals if "distinct_words" in s.needs]
+    early = [s for s in signals if s not in late]
+    keep = {view for s in late for view in s.needs} | ({"words"} if minhash is not None else set())
     schema = registry.schema(signals, context.mode)
     measured: dict[str, list[pa.Array]] = {name: [] for name in schema.names[1:]}
     signatures: list[pa.Array] = []
@@ -142,11 +164,13 @@ def annotate(
     for text in TextBatch.over(documents):
         failures: list[registry.Failure] = []
         spans = registry.line_spans(text) if of_lines else {}
-        for name, values in {**spans, **registry.measure(text, signals, context, failures, keep)}.items():
-            measured[name].append(values)
-        rejects += [_reject(text, failure) for failure in failures]
+        told = spans | registry.measure(text, early, context, failures, keep)
         if minhash is not None:
             signatures.append(minhash.sign(text))
+            text.words.release_utf8()
+        for name, values in (told | registry.measure(text, late, context, failures)).items():
+            measured[name].append(values)
+        rejects += [_reject(text, failure) for failure in failures]
     columns = {name: pa.chunked_array(chunks, schema.field(name).type) for name, chunks in measured.items()}
     ids = documents["id"] if minhash is not None else documents["id"].slice(0, 0)
     signed = pa.chunked_array(signatures, MINHASH.field("signature").type)

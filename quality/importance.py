@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.text import RawWords, TextBatch
+from pipeline.text import TextBatch
+from pipeline.words import RawWords
 
 BUCKETS = 10_000
 SOURCE = "ccnet"
 TARGETS = ("wikipedia", "openwebtext", "books")
 HASH = "fnv1a-fmix64"
-"""The hash of the tables' features (`pipeline.text.word_hash`). Tables of another hash do not fit."""
+"""The hash of the tables' features (`pipeline.word_hashes.word_hash`). Tables of another hash do not fit."""
 SMOOTHING = 1e-8
 _STRETCH = 1 << 20
 _MANIFEST = "importance.json"
@@ -117,6 +118,11 @@ def save_tables(folder: Path, tables: Mapping[tuple[str, str], ImportanceTable])
         np.save(folder / f"{domain}.{language}.{len(table.counts)}.counts.npy", table.counts)
         np.save(folder / f"{domain}.{language}.lambda.npy", np.array(table.mean_length))
     (folder / _MANIFEST).write_text(json.dumps({"hash": HASH, "features": "raw words and pairs of them"}) + "\n")
+
+
+def table_names(files: Iterable[str]) -> set[tuple[str, str]]:
+    """(domain, language) of the tables among files of these names."""
+    return {(told["domain"], told["language"]) for name in files if (told := _COUNTS.fullmatch(name))}
 
 
 def load_tables(files: Mapping[str, Path], *, made_by: str = HASH) -> dict[tuple[str, str], ImportanceTable]:

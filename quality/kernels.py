@@ -1,4 +1,4 @@
-"""The compiled parts of signals: repeated n-grams, importance weights, entropies. Arrays as `pipeline.text` has them."""
+"""The compiled parts of signals: repeated n-grams, importance weights, entropies. Arrays as `pipeline.words` has them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 from numba import types
 
 from pipeline.compiled import compiled, part, read_only
+from pipeline.kernel_parts import NGRAM
 
 OFFSETS, HASHES, COUNTS = (read_only(t) for t in (types.int64, types.uint64, types.uint32))
 U4, I8 = types.uint32[::1], types.int64[::1]
 WEIGHTS = types.Array(types.float64, 3, "C", readonly=True)
 
-NGRAM = np.uint64(0x9E3779B97F4A7C15)
 FIBONACCI = np.uint64(0xD6E8FEB86659FD93)
 SHORTEST, LONGEST, COUNTED = 2, 10, 4
 """n-grams of 2 to 4 words are counted for the most common one, those of 5 to 10 for what repeats."""

@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.tables import LINE_SPANS, signals_schema
 from pipeline.text import TextBatch
-from quality.resources import HOW_TO_GET, SignalResources
+from quality.resources import HOW_TO_GET, SignalResources, serves
 
 Measure = Callable[..., pa.Array]
 """(TextBatch) or (TextBatch, Context) -> one value per document, or one list with a value per line."""
@@ -221,11 +221,14 @@ def select(names: Sequence[str] | str = "all", modules: Sequence[str] = (), also
     return [s for s in known.values() if s.name in set(wanted)]
 
 
-def unavailable(signals: Sequence[Signal], resources: SignalResources) -> dict[str, str]:
-    """The signals that are null because a word list or model is not there, each with a line that says how to get it."""
+def unavailable(signals: Sequence[Signal], held: Mapping[str, Collection[Any]]) -> dict[str, str]:
+    """The signals that are null because a word list or model is not there, each with a line that says how to get it.
+
+    held: what there is of each resource, as `SignalResources.held` says it.
+    """
 
     def there(resource: str, each: Signal) -> bool:  # which model a signal of the user's own reads is not known
-        return resources.serves(resource, each.name) if each.built_in else bool(getattr(resources, resource))
+        return serves(resource, held[resource], each.name) if each.built_in else bool(held[resource])
 
     told = {s.name: [r for r in s.resources if not there(r, s)] for s in signals}
     return {name: f"{name} needs {'; '.join(HOW_TO_GET[r] for r in missing)}" for name, missing in told.items() if missing}
@@ -245,7 +248,7 @@ def measure(
     signals: Sequence[Signal],
     context: Context | None = None,
     failures: list[Failure] | None = None,
-    keep: Sequence[str] = (),
+    keep: Collection[str] = (),
 ) -> dict[str, pa.Array]:
     """One array per signal, by name, in the order given. A signal that returns another length or type is an error.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from quality.importance import ImportanceTable, ImportanceWeights, load_tables
+from quality.importance import SOURCE, ImportanceTable, ImportanceWeights, load_tables
 
 T = TypeVar("T")
 
@@ -45,14 +45,9 @@ class SignalResources:
             prepared[key] = compute()
         return prepared[key]
 
-    def serves(self, resource: str, signal: str) -> bool:
-        """Whether a built-in signal finds what it reads in a resource: a model of its own, a table of its target."""
-        held = getattr(self, resource)
-        if resource == "classifiers":
-            return signal in held
-        if resource == "importance":
-            return any(signal.startswith(f"rps_doc_{domain}_") for domain, _ in held)
-        return bool(held)
+    def held(self) -> Mapping[str, Collection[Any]]:
+        """What there is of each resource: languages, domains, (domain, language) pairs, signals; as `serves` takes it."""
+        return {name: getattr(self, name) for name in HOW_TO_GET}
 
     @cached_property
     def importance_weights(self) -> ImportanceWeights:
@@ -82,6 +77,17 @@ class SignalResources:
             importance=load_tables(of["importance"]) if of["importance"] else {},
             classifiers=dict(classifiers or {}),
         )
+
+
+def serves(resource: str, held: Collection[Any], signal: str) -> bool:
+    """Whether a built-in signal finds what it reads among what is held of a resource: a model of its own; a table of its target
+    and one of the source in the same language; any list."""
+    if resource == "classifiers":
+        return signal in held
+    if resource == "importance":
+        sources = {language for domain, language in held if domain == SOURCE}
+        return any(signal.startswith(f"rps_doc_{domain}_") and language in sources for domain, language in held)
+    return bool(held)
 
 
 def resource_files(locations: Mapping[str, str]) -> dict[str, str]:

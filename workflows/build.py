@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from labelers.stages_distill import Distill, tell
@@ -15,10 +15,12 @@ from pipeline.mix import Plan, plan_path
 from pipeline.plan import MixturePlan, render_plan
 from pipeline.receipt import Receipt
 from pipeline.stage import Executor, GlobalStage, PartitionStage, Stage
+from pipeline.storage import split_url
 from workflows.engine import Engine, NotBuiltError
 from workflows.inline import InlineExecutor
 from workflows.progress import Progress
 from workflows.recipe import EngineParams, Recipe
+from workflows.rule_filters import blind_rules
 from workflows.work import Summarise
 
 FINAL_STEPS = ("train", "evaluate", "report")
@@ -48,6 +50,10 @@ def build(recipe: Recipe, until: str | None = None, progress: Progress | None = 
     corpus = Corpus(recipe.corpus)
     corpus.storage.sweep()
     progress = progress or Progress()
+    check_files(stages[: last + 1])
+    if recipe.annotate:
+        for line in blind_rules(recipe.mix.select if recipe.mix else (), recipe.annotate):
+            progress.show(f"warning: {line}")
     receipts: dict[str, list[Receipt]] = {}
     with executor(corpus, recipe.engine) as runs:
         engine = Engine(corpus, runs, progress, recipe.keep_rejects)
@@ -59,6 +65,15 @@ def build(recipe: Recipe, until: str | None = None, progress: Progress | None = 
         for step in steps[: max(last + 1 - len(stages), 0)]:
             receipts[step] = [_run_step(step, recipe, engine)]
     return receipts
+
+
+def check_files(stages: Sequence[Stage]) -> None:
+    """ValueError, before anything runs, if a local file that a stage reads (models, word lists, tables) is not there."""
+    for stage in stages:
+        for key, location in stage.files().items():
+            storage, name = split_url(location)
+            if not location.startswith("global/") and storage.local is not None and not (storage.local / name).is_file():
+                raise ValueError(f"{stage.name}: {key}: {location} is not there")
 
 
 def _tell(stage: Stage, receipts: list[Receipt], corpus: Corpus, progress: Progress) -> None:

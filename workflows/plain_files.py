@@ -36,15 +36,15 @@ def read_batches(path: Path) -> Iterator[pa.Table]:
         row += batch.num_rows
 
 
-def as_documents(batch: pa.Table) -> pa.Table:
-    """A batch with its text under the name `raw_content`, for signals and signatures; null text becomes empty.
+def as_documents(batch: pa.Table, path: Path) -> pa.Table:
+    """A batch of a file with its text under the name `raw_content`, for signals and signatures; null text becomes empty.
 
-    ValueError if its language or site is a list or another value of several parts.
+    ValueError, naming the file, if its language or site is a list or another value of several parts.
     """
     name = next(n for n in TEXT_COLUMNS if n in batch.column_names)
     for column in ("language", "source_domain"):
         if column in batch.column_names and pa.types.is_nested(kind := batch.schema.field(column).type):
-            raise ValueError(f"column {column} holds {kind}, not text: rename it, or write its text out")
+            raise ValueError(f"{path}: column {column} holds {kind}, not text: rename it, or write its text out")
     others = [n for n in batch.column_names if n not in TEXT_COLUMNS]
     return batch.select(others).append_column("raw_content", batch[name].cast(pa.large_string()).fill_null(""))
 
@@ -142,11 +142,7 @@ def _with_text(batch: pa.Table, path: Path, first: int) -> pa.Table:
         try:
             batch[name].validate(full=True)
         except pa.ArrowInvalid as error:
-            rows = batch[name].cast(pa.large_binary()).to_pylist()
-            bad = next(row for row, value in enumerate(rows, first) if value is not None and not _is_utf8(value))
-            raise ValueError(
-                f"{path}: row {bad} of column {name} is not UTF-8: decode it before, with its own charset"
-            ) from error
+            raise _not_utf8(batch[name], path, name, first) from error
         return batch
     whole = kind.value_type if pa.types.is_dictionary(kind) else kind
     likes = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
@@ -155,7 +151,13 @@ def _with_text(batch: pa.Table, path: Path, first: int) -> pa.Table:
     try:
         return batch.set_column(batch.column_names.index(name), name, batch[name].cast(pa.large_string()))
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: column {name} holds bytes that are not UTF-8") from error
+        raise _not_utf8(batch[name], path, name, first) from error
+
+
+def _not_utf8(column: pa.ChunkedArray, path: Path, name: str, first: int) -> ValueError:
+    rows = column.cast(pa.large_binary()).to_pylist()
+    bad = next(row for row, value in enumerate(rows, first) if value is not None and not _is_utf8(value))
+    return ValueError(f"{path}: row {bad} of column {name} is not UTF-8: decode it before, with its own charset")
 
 
 def _is_utf8(value: bytes) -> bool:

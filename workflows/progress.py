@@ -30,7 +30,9 @@ class Progress:
         if not self._quiet:
             from rich.console import Console
 
-            Console(file=self._stream).print(told)
+            # A line may name files and documents: brackets in it are no mark-up, and no width cuts it.
+            plain = {"markup": False, "highlight": False, "soft_wrap": True} if isinstance(told, str) else {}
+            Console(file=self._stream).print(told, **plain)
 
     @contextmanager
     def stage(self, name: str, total: int, done: Sequence[Receipt] = ()) -> Iterator[StageProgress]:

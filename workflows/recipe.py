@@ -25,6 +25,7 @@ from pipeline.stage import Params, Stage
 from pipeline.tokenize import TokenizeParams
 from pipeline.tokenize import stages as tokenize_stages
 from quality.annotate import Annotate, AnnotateParams
+from quality.registry import select, unavailable
 from workflows.rule_filters import check_measured, expand_rules
 from workflows.section import explain, load_yaml
 from workflows.training_steps import EvaluateParams, TrainParams
@@ -113,11 +114,16 @@ class Recipe(Params):
             if section and section.mixture is not None and self.mix and section.mixture != self.mix.name:
                 name = "tokenize" if section is self.tokenize else "train"
                 raise ValueError(f"{name}.mixture is {section.mixture}, but the recipe's mixture is {self.mix.name}")
+        measured = {s.name for s in self.annotate.selected()} if self.annotate else set()
+        if self.ingest_redpajama:
+            measured |= set(SIGNALS)
         if self.mix:
-            measured = set(SIGNALS) if self.ingest_redpajama else set()
-            check_measured(
-                self.mix.select, measured | {s.name for s in self.annotate.selected()} if self.annotate else measured
-            )
+            check_measured(self.mix.select, measured)
+        if self.deduplicate and (compared := self.deduplicate.signal) is not None:
+            if compared not in measured:
+                raise ValueError(f"deduplicate.signal is {compared}, and nothing measures it: add it to annotate.signals")
+            if self.annotate and (missing := unavailable(select([compared]), self.annotate.held())):
+                raise ValueError(f"deduplicate.signal: {missing[compared]}")
         written: set[str] = set()
         for stage in self.stages():
             for table in stage.input_tables():

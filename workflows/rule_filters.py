@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pipeline.select import Filter
-from quality.rules import RULE_SETS, RuleSet, rule_set
+from quality.annotate import AnnotateParams
+from quality.registry import select, unavailable
+from quality.rules import RULE_SETS, RuleSet, rule_set, rule_sets
 
 
 def expand_rules(mixture: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,6 +43,15 @@ def check_measured(filters: Sequence[Filter], measured: Collection[str]) -> None
                 f"mix.select uses the rules {each.name}, which read {missing[0]}, and nothing measures it: "
                 f"add {each.name} to annotate.rules"
             )
+
+
+def blind_rules(filters: Sequence[Filter], annotate: AnnotateParams) -> list[str]:
+    """What rule sets cannot see, in filters or among those that are judged by, a line each: signals without their list."""
+    told: list[str] = []
+    for each in rule_sets((*annotate.rules, *(s.name for s in sets_used(filters)))):
+        for line in unavailable(select(each.signals), annotate.held()).values():
+            told.append(f"the rules {each.name} pass every document by what is not measured: {line}")
+    return told
 
 
 def _is_set(item: Any) -> bool:

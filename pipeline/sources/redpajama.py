@@ -85,8 +85,7 @@ class RedPajamaParams(SourceParams):
     def _stored(self) -> Iterator[str]:
         storage = Storage(self.url)
         for snapshot in self.snapshots or ("",):
-            for path in storage.files(f"documents/{snapshot}".rstrip("/"), _DOCUMENTS):
-                yield path.removeprefix("documents/").removesuffix(_DOCUMENTS)
+            yield from stored_bases(storage, snapshot)
 
     def _listed(self) -> Iterator[str]:
         if not self.snapshots:
@@ -164,6 +163,14 @@ def _told_of(bases: Collection[str]) -> str:
     kinds = (("snapshots", "snapshot"), ("languages", "language"), ("buckets", "bucket"))
     there = (f"{kind} {', '.join(sorted({match[part] for match in matches}))}" for kind, part in kinds)
     return f"; there are {'; '.join(there)}"
+
+
+def stored_bases(storage: Storage, snapshot: str = "") -> Iterator[str]:
+    """The partitions whose documents a copy of the release has, sorted; of one snapshot, or of all."""
+    for path in storage.files(f"documents/{snapshot}".rstrip("/"), _DOCUMENTS):
+        base = path.removeprefix("documents/").removesuffix(_DOCUMENTS)
+        if _BASE.fullmatch(base):
+            yield base
 
 
 def component_path(component: Component, base: str) -> str:

@@ -10,7 +10,6 @@ from quality.rules.rule import Rule, RuleSet
 _TOP = {2: 0.20, 3: 0.18, 4: 0.16}
 _REPEATED = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 """Gopher, table A1: the largest share of characters in the commonest n-gram, and in repeated ones."""
-_BULLETS = "ARRAY_SUM(rps_lines_start_with_bulletpoint) / NULLIF(ccnet_nlines, 0)"
 
 
 def _grams(top: str, repeated: str) -> tuple[Rule, ...]:
@@ -20,15 +19,28 @@ def _grams(top: str, repeated: str) -> tuple[Rule, ...]:
     )
 
 
+def _lengths(words: str, mean_word: str) -> tuple[Rule, ...]:
+    """Gopher's limits on the number of words and on their mean length (A.1.1)."""
+    return (
+        Rule("short_document", words, at_least=50),
+        Rule("long_document", words, at_most=100_000),
+        Rule("short_words", mean_word, at_least=3),
+        Rule("long_words", mean_word, at_most=10),
+    )
+
+
+_OF_SIGNALS = (
+    *_lengths("rps_doc_word_count", "rps_doc_mean_word_length"),
+    Rule("symbols", "rps_doc_symbol_to_word_ratio", at_most=0.1),
+    Rule("bullet_lines", "ARRAY_SUM(rps_lines_start_with_bulletpoint) / NULLIF(ccnet_nlines, 0)", at_most=0.9),
+)
+"""What those who apply Gopher's rules to RedPajama-V2's signals agree on."""
 _GOPHER = RuleSet(
     "gopher",
     "Gopher's quality and repetition rules, on signals with datatrove's definitions",
     "Rae et al. 2021, A.1.1 and table A1; datatrove GopherQualityFilter, GopherRepetitionFilter",
     (
-        Rule("short_document", "gopher_word_count", at_least=50),
-        Rule("long_document", "gopher_word_count", at_most=100_000),
-        Rule("short_words", "gopher_mean_word_length", at_least=3),
-        Rule("long_words", "gopher_mean_word_length", at_most=10),
+        *_lengths("gopher_word_count", "gopher_mean_word_length"),
         Rule("hash_marks", "gopher_hash_to_word_ratio", at_most=0.1),
         Rule("ellipses", "gopher_ellipsis_to_word_ratio", at_most=0.1),
         Rule("bullet_lines", "gopher_frac_lines_start_with_bullet", at_most=0.9),
@@ -69,12 +81,7 @@ _REDPAJAMA = RuleSet(
     "the example of Gopher-like rules that RedPajama-V2's data card gives for its signals",
     "RedPajama-V2, data card, gopher_rules_pass",
     (
-        Rule("short_document", "rps_doc_word_count", at_least=50),
-        Rule("long_document", "rps_doc_word_count", at_most=100_000),
-        Rule("short_words", "rps_doc_mean_word_length", at_least=3),
-        Rule("long_words", "rps_doc_mean_word_length", at_most=10),
-        Rule("symbols", "rps_doc_symbol_to_word_ratio", at_most=0.1),
-        Rule("bullet_lines", _BULLETS, at_most=0.9),
+        *_OF_SIGNALS,
         Rule("top_2gram", "rps_doc_frac_chars_top_2gram", at_most=0.2),
     ),
 )
@@ -90,12 +97,7 @@ _LUCIE = RuleSet(
         Rule("curly_bracket", "rps_doc_curly_bracket", at_most=0),
         Rule("lorem_ipsum", "rps_doc_lorem_ipsum", at_most=0),
         Rule("bad_words", "rps_doc_ldnoobw_words", at_most=0),
-        Rule("short_document", "rps_doc_word_count", at_least=50),
-        Rule("long_document", "rps_doc_word_count", at_most=100_000),
-        Rule("short_words", "rps_doc_mean_word_length", at_least=3),
-        Rule("long_words", "rps_doc_mean_word_length", at_most=10),
-        Rule("symbols", "rps_doc_symbol_to_word_ratio", at_most=0.1),
-        Rule("bullet_lines", _BULLETS, at_most=0.9),
+        *_OF_SIGNALS,
         Rule("ellipsis_lines", "rps_doc_frac_lines_end_with_ellipsis", at_most=0.3),
         Rule("words_without_letter", "rps_doc_frac_no_alph_words", at_most=0.3),
         *_grams("rps_doc_frac_chars_top_{n}gram", "rps_doc_frac_chars_dupe_{n}grams"),

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.text import ALPHA, TextBatch, hash_sets, ngram_hash, normalise, per_document, word_hash
+from pipeline.text import TextBatch, per_document
+from pipeline.word_hashes import hash_sets, ngram_hash, normalise, word_hash
+from pipeline.words import ALPHA
 from quality.registry import Context, scores, signal
 
 _LOREM_IPSUM = b"lorem ipsum"

@@ -15,7 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.punctuation import CONTROL_CHARACTERS, PUNCTUATION
-from pipeline.text import ALPHA, TextBatch, word_hash
+from pipeline.text import TextBatch
+from pipeline.word_hashes import word_hash
+from pipeline.words import ALPHA
 from quality.registry import ratio, scores, signal
 from quality.signals.terminal_punctuation import TERMINAL_PUNCTUATION
 
@@ -150,26 +152,13 @@ def _words(text: TextBatch) -> NDArray[np.int64]:
     from quality.signals.gopher_kernels import count_words
 
     def compute() -> NDArray[np.int64]:
-        words, counts, ends = text.raw_words, np.zeros((len(text), 2), np.int64), _ends(text)
+        words, counts = text.raw_words, np.zeros((len(text), 2), np.int64)
         ascii_symbols = np.array([chr(code) in SYMBOLS for code in range(128)])
         others = _code_points("".join(c for c in SYMBOLS if ord(c) >= 128))
-        count_words(text.data, words.offsets, words.starts, ends, words.flags, ascii_symbols, others, counts)
+        count_words(text.data, words.offsets, words.starts, words.ends, words.flags, ascii_symbols, others, counts)
         return counts
 
     return text.once("gopher.words", compute)
-
-
-def _ends(text: TextBatch) -> NDArray[np.uint32]:
-    """Where each raw word ends, found from where the next one begins: no more than white space is between them."""
-    from quality.signals.gopher_kernels import word_ends
-
-    def compute() -> NDArray[np.uint32]:
-        words = text.raw_words
-        ends = np.empty(len(words.starts), np.uint32)
-        word_ends(text.data, text.offsets, words.offsets, words.starts, ends)
-        return ends
-
-    return text.once("gopher.ends", compute)
 
 
 def _grams(text: TextBatch) -> NDArray[np.int64]:
@@ -177,7 +166,7 @@ def _grams(text: TextBatch) -> NDArray[np.int64]:
 
     def compute() -> NDArray[np.int64]:
         words, characters = text.raw_words, np.zeros((len(text), 9), np.int64)
-        repeated_grams(text.data, words.offsets, words.hashes, words.starts, _ends(text), characters)
+        repeated_grams(text.data, words.offsets, words.hashes, words.starts, words.ends, characters)
         return characters
 
     return text.once("gopher.grams", compute)

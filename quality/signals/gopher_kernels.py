@@ -6,7 +6,7 @@ import numpy as np
 from numba import boolean, int64, uint8, uint32, uint64
 
 from pipeline.compiled import compiled, part, read_only
-from quality.signals.kernel_parts import code_at, is_among, is_space, last_start, width_at
+from quality.signals.kernel_parts import code_at, is_among, width_at
 
 TOP = (2, 3, 4)
 REPEATED = (5, 6, 7, 8, 9, 10)
@@ -131,28 +131,6 @@ def count_words(data, offsets, starts, ends, flags, ascii_symbols, symbols, coun
                 characters += _characters(data, begin, end)
         counts[d, 0] = proper
         counts[d, 1] = characters
-
-
-@compiled(read_only(uint8), int64[::1], int64[::1], uint32[::1], uint32[::1])
-def word_ends(data, text_offsets, offsets, starts, ends):
-    """Fill ends (words,): the next word's start, or the document's end, less the white space (Unicode's) before it."""
-    for d in range(len(offsets) - 1):
-        for w in range(offsets[d], offsets[d + 1]):
-            begin = np.int64(starts[w])
-            end = np.int64(starts[w + 1]) if w + 1 < offsets[d + 1] else text_offsets[d + 1]
-            while end > begin + 1:
-                byte = data[end - 1]
-                if byte == 32 or 9 <= byte <= 13:
-                    end -= 1
-                    continue
-                if byte < 0x80:
-                    break
-                i = last_start(data, begin, end)
-                code = code_at(data, i)
-                if i == begin or code < 0x80 or not is_space(code):
-                    break
-                end = i
-            ends[w] = end
 
 
 @compiled(int64[::1], uint64[::1], int64[::1], uint64[:, ::1], int64[::1])

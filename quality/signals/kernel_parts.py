@@ -1,7 +1,4 @@
-"""Parts of the kernels of rules: characters of UTF-8, white space, ends of lines, sets of hashes.
-
-Whoever changes one touches the modules that use it: Numba looks for changes in the module of the kernel alone.
-"""
+"""Parts of the kernels of rules: characters of UTF-8, white space, ends of lines, sets of hashes."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from pipeline.text import TextBatch, word_hash
+from pipeline.text import TextBatch
+from pipeline.word_hashes import word_hash
 from quality.registry import line_scores, signal
 
 _C4 = "RedPajama-V2; C4 (Raffel et al. 2020, 2.2)"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from pipeline.text import ALPHA, ASCII_LETTER, UPPER, TextBatch, per_document
+from pipeline.text import TextBatch, per_document
+from pipeline.words import ALPHA, ASCII_LETTER, UPPER
 from quality.registry import Context, ratio, scores, signal
 
 _GOPHER = "RedPajama-V2; Gopher A.1.1"

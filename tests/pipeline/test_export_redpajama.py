@@ -161,6 +161,14 @@ def test_the_files_are_those_of_the_release(corpus: Corpus, tmp_path: Path) -> N
     assert (out / "listings" / "en-2023-06-head_middle.txt").read_text() == f"{BASE}\n"
 
 
+def test_a_listing_names_what_an_earlier_export_left(corpus: Corpus, tmp_path: Path) -> None:
+    second = "2023-06/0001/en_middle"
+    corpus.write("documents", second, corpus.read("documents", BASE))
+    for pattern in ("*/0000/*", "*/0001/*"):
+        list(export_redpajama(corpus, str(tmp_path / "out"), pattern))
+    assert (tmp_path / "out" / "listings" / "en-2023-06-head_middle.txt").read_text() == f"{BASE}\n{second}\n"
+
+
 def test_the_command_says_what_it_wrote_and_what_it_lacks(corpus: Corpus, tmp_path: Path) -> None:
     run = CliRunner().invoke
     corpus.storage.delete(corpus.path("minhash", BASE))

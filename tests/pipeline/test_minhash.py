@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from pipeline.minhash import BANDS, MinHash, MinHashParams, band_bytes, band_column, signature_matrix
 from pipeline.tables import MINHASH
-from pipeline.text import TextBatch, ngram_hash, normalise
+from pipeline.text import TextBatch
+from pipeline.word_hashes import ngram_hash, normalise
 
 SCHEMES = ("redpajama-v2", "affine32")
 

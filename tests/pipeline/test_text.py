@@ -6,6 +6,7 @@ import itertools
 import re
 import string
 import unicodedata
+import weakref
 
 import numpy as np
 import pyarrow as pa
@@ -14,20 +15,9 @@ import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.text import (
-    ALPHA,
-    ASCII_LETTER,
-    UPPER,
-    WORD,
-    RawWords,
-    TextBatch,
-    Words,
-    hash_sets,
-    ngram_hash,
-    normalise,
-    per_document,
-    word_hash,
-)
+from pipeline.text import TextBatch, per_document
+from pipeline.word_hashes import hash_sets, ngram_hash, normalise, word_hash
+from pipeline.words import ALPHA, ASCII_LETTER, UPPER, WORD, RawWords, Words
 
 SPECIAL = " \n\r\t.…#ΣσςİıßǄǅ\u0301\u0316\u0344\u00ad\u200d'·:\0AZaz09_{}!?”•–一가각\u1100\u1161\U0001d160²½٣"
 ALPHABET = st.characters(exclude_categories=["Cs"]) | st.sampled_from(SPECIAL) | st.sampled_from("abc XYZ.\n")
@@ -51,7 +41,7 @@ def spelled(words: Words) -> list[list[str]]:
 
 def raw_spelled(words: RawWords) -> list[list[str]]:
     pairs = zip(words.starts.tolist(), words.ends.tolist(), strict=True)
-    flat = [words.batch.data[start:end].tobytes().decode() for start, end in pairs]
+    flat = [words.text.data[start:end].tobytes().decode() for start, end in pairs]
     return [flat[start:end] for start, end in zip(words.offsets[:-1], words.offsets[1:], strict=True)]
 
 
@@ -183,6 +173,33 @@ def test_hashes_are_what_they_were() -> None:
     assert ngram_hash(["a", "b"]) == (word_hash("a") * 0x9E3779B97F4A7C15 + word_hash("b")) % 2**64
     offsets, slots = hash_sets([[5, 6, 5], [], [7]])
     assert [set(slots[a:b].tolist()) - {0} for a, b in itertools.pairwise(offsets)] == [{5, 6}, set(), {7}]
+
+
+@pytest.mark.parametrize("stretch", [1, 3, 1000])
+def test_sums_are_those_of_any_stretch(monkeypatch: pytest.MonkeyPatch, stretch: int) -> None:
+    monkeypatch.setattr("pipeline.text._STRETCH", stretch)
+    values, offsets = np.arange(12, dtype=np.uint32), np.array([0, 0, 1, 3, 3, 10, 11, 12, 12])
+    told = [int(values[a:b].sum()) for a, b in itertools.pairwise(offsets)]
+    assert per_document(values, offsets).tolist() == told and per_document(values / 2, offsets).tolist() == [
+        x / 2 for x in told
+    ]
+    assert per_document(values > 4, offsets).tolist() == [int((values[a:b] > 4).sum()) for a, b in itertools.pairwise(offsets)]
+
+
+def test_the_spelling_of_words_is_made_again_after_it_was_dropped() -> None:
+    words = TextBatch(pa.array(["One, two", "", "É three"])).words
+    told = words.utf8.tobytes()
+    words.release_utf8()
+    assert "utf8" not in words.__dict__ and words.utf8.tobytes() == told == "one two e\u0301 three ".encode()
+
+
+def test_a_batch_goes_when_it_is_dropped() -> None:
+    """Not with the next collection of cycles: views do not hold the batch that they are of."""
+    batch = TextBatch(pa.array(["One, two"]))
+    assert batch.words.counts.tolist() == [2] and batch.raw_words.ends.tolist() == [3, 4, 8]
+    gone = weakref.ref(batch)
+    del batch
+    assert gone() is None
 
 
 def test_sums_per_document_do_not_depend_on_neighbours() -> None:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.text import TextBatch, ngram_hash
+from pipeline.text import TextBatch
+from pipeline.word_hashes import ngram_hash
 from quality.importance import (
     SOURCE,
     TARGETS,

@@ -181,19 +181,23 @@ def test_a_signal_that_returns_no_arrow_array_is_told(monkeypatch: pytest.Monkey
 
 def test_a_model_or_table_of_another_signal_is_not_there() -> None:
     table = ImportanceTable(np.ones(4, np.int64), 1.0)
-    held = SignalResources(classifiers={"rps_doc_ml_palm_score": object()}, importance={("books", "en"): table})
-    told = unavailable(select("all"), held)
+    held = SignalResources(
+        classifiers={"rps_doc_ml_palm_score": object()}, importance={("books", "en"): table, ("ccnet", "en"): table}
+    )
+    told = unavailable(select("all"), held.held())
     assert "rps_doc_ml_palm_score" not in told and "rps_doc_books_importance_length_correction" not in told
     assert "rps_doc_ml_wikiref_score" in told and "rps_doc_wikipedia_importance" in told
+    no_source = SignalResources(importance={("books", "en"): table, ("ccnet", "de"): table})
+    assert "rps_doc_books_importance" in unavailable(select("all"), no_source.held())
 
 
 def test_what_is_missing_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
-    told = unavailable(select("all"), SignalResources())
+    told = unavailable(select("all"), SignalResources().held())
     assert told["rps_doc_ut1_blacklist"].endswith("(`menagerie models fetch ut1`, then --ut1 FILE)")
     assert "rps_doc_word_count" not in told
     text = TextBatch(pa.array(["a"]), {"language": pa.array(["en"])})
     assert all(measure(text, select(name))[name].null_count == 1 for name in told)
-    assert "rps_doc_ut1_blacklist" not in unavailable(select("all"), SignalResources(ut1={"x": 1}))
+    assert "rps_doc_ut1_blacklist" not in unavailable(select("all"), SignalResources(ut1={"x": 1}).held())
     for name in ("rps_doc_ldnoobw_words", "rps_doc_stop_word_fraction", "rps_doc_books_importance"):
         with pytest.raises(ValueError, match=f"{name} needs .*menagerie models"):
             AnnotateParams.model_validate({"signals": [name]})

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.text import TextBatch
 from quality.registry import measure, registered, select
-from quality.signals.gopher import STOP_WORDS, _ends
+from quality.signals.gopher import STOP_WORDS
 from quality.signals.kernel_parts import is_space
 from quality.signals.terminal_punctuation import TERMINAL_PUNCTUATION
 from tests.quality import rules_oracle
@@ -107,10 +107,3 @@ def test_stop_words_are_those_of_the_language_and_unknown_languages_have_none() 
 def test_all_leaves_out_the_signals_of_rule_sets() -> None:
     assert OF_RULES and not {s.name for s in OF_RULES} & {s.name for s in select("all")}
     assert [s.name for s in select([], also=["c4_num_sentences"])] == ["c4_num_sentences"]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(made_up | st.text(max_size=60), max_size=4))
-def test_words_end_where_the_batch_says(texts: list[str]) -> None:
-    batch = TextBatch(pa.array([text.encode("utf-8", "replace").decode() for text in texts], pa.large_string()))
-    assert _ends(batch).tolist() == batch.raw_words.ends.tolist()

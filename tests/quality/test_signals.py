@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.text import TextBatch, ngram_hash
+from pipeline.text import TextBatch
+from pipeline.word_hashes import ngram_hash
 from quality import registry
 from quality.importance import ImportanceTable
 from quality.registry import Context, Mode, Signal, line_spans, measure, registered, select, signal

@@ -189,9 +189,11 @@ def test_text_that_is_not_utf8_names_the_row(tmp_path: Path) -> None:
     texts = [b"fine", b"caf\xe9", b"fine too"]
     source = tmp_path / "latin.parquet"
     strings = pa.Array.from_buffers(pa.string(), 3, pa.array(texts, pa.binary()).buffers())
-    pq.write_table(pa.table({"id": ["a", "b", "c"], "raw_content": strings}), source)
-    for verb in ("annotate", "minhash", "dedup"):
-        assert "latin.parquet: row 1 of column raw_content is not UTF-8" in fails(verb, source, "-o", tmp_path / "out.parquet")
+    for column in (strings, pa.array(texts, pa.binary())):
+        pq.write_table(pa.table({"id": ["a", "b", "c"], "raw_content": column}), source)
+        for verb in ("annotate", "minhash", "dedup"):
+            told = fails(verb, source, "-o", tmp_path / "out.parquet")
+            assert "latin.parquet: row 1 of column raw_content is not UTF-8" in told
     assert not (tmp_path / "out.parquet").exists()
 
 
@@ -260,7 +262,8 @@ def test_a_signal_of_ones_own_that_raises_rejects_the_document_alone(tmp_path: P
 def test_columns_of_the_wrong_kind_are_told_with_their_file(tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     source = write(tmp_path / "in.parquet", raw_content=[TEXT], language=[["en"]])
-    assert "in.parquet: column language holds list" in fails("annotate", source, "-o", out, "--rules", "gopher")
+    for verb in (("annotate", "--rules", "gopher"), ("minhash",), ("dedup",)):
+        assert "in.parquet: column language holds list" in fails(*verb, source, "-o", out)
     source = write(tmp_path / "in.parquet", raw_content=[TEXT], perplexity=["much"])
     assert "in.parquet: column perplexity should hold numbers" in fails("annotate", source, "-o", out)
 
@@ -280,6 +283,8 @@ def test_a_new_source_of_importance_tables_is_told(tmp_path: Path) -> None:
     assert "another than before" not in first
     told = done(*call_for, "--source", "LENGTH(raw_content) > 0", "--domain", "books")
     assert "ccnet.en is another than before: wikipedia of en are weighed against it too" in told
+    told = done(*call_for, "--source", "raw_content LIKE '%fox%'", "--json")
+    assert json.loads(told)["reweighed"] == ["books"]
 
 
 def test_long_names_are_told_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,10 @@ from workflows.commands import bench as command
 from workflows.commands.bench import bench
 
 
+def test_every_verb_has_its_script() -> None:
+    assert [script for script, _ in command._SCRIPTS.values() if not (command._FOLDER / script).is_file()] == []
+
+
 def test_arguments_and_exit_code_pass_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "minhash.py").write_text(
         "import sys; from pathlib import Path\n"

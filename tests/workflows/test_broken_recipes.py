@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,30 @@ def test_a_build_that_drops_everything_says_where_and_why(recipe: Path, assignme
     assert told in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("annotate.ldnoobw={}/nowhere", "{}/nowhere is not there, or empty: it should be the LDNOOBW"),
+        ("annotate.classifiers.rps_doc_ml_palm_score={}/palm.bin", "annotate: classifiers/rps_doc_ml_palm_score: {}/palm.bin"),
+        ("mix.tokenizer={}/tokenizer.json", "plan/main: tokenizer: {}/tokenizer.json is not there"),
+    ],
+)
+def test_a_file_of_a_late_stage_that_is_missing_is_told_before_the_first(
+    recipe: Path, tmp_path: Path, assignment: str, told: str
+) -> None:
+    loaded = load_recipe(recipe, [assignment.format(tmp_path)])
+    with pytest.raises(ValueError) as error:
+        build(loaded, progress=QUIET)
+    assert told.format(tmp_path) in str(error.value)
+    assert not (Path(loaded.corpus) / "receipts").exists()
+
+
+def test_a_warning_is_one_line_whatever_is_in_it(tmp_path: Path) -> None:
+    out = StringIO()
+    Progress(out).show("warning: [/b] " + "a word " * 40)
+    assert out.getvalue() == "warning: [/b] " + "a word " * 40 + "\n"
+
+
 def test_a_corpus_that_is_a_file_is_a_user_error(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["build", str(recipe), "--set", f"corpus={recipe}"])
@@ -122,6 +147,10 @@ def test_a_damaged_receipt_is_a_fault_among_others_and_status_names_it(
         main(["verify", str(corpus)])
     told = capsys.readouterr().out
     assert f"{receipt} is no receipt" in told and f"{raw.relative_to(corpus)}: missing" in told
+    with pytest.raises(SystemExit) as left:
+        main(["verify", str(corpus), "--json"])
+    read = json.loads(capsys.readouterr().out)
+    assert left.value.code == 1 and read["corpus"] == str(corpus) and read["faults"] == told.splitlines()[: len(read["faults"])]
     raw_gone = {s.name: s.problem for s in survey(load_recipe(recipe))}
     assert raw_gone["ingest"] is None
     build(load_recipe(recipe), until="language-models", progress=QUIET)

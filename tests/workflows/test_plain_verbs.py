@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -199,6 +200,19 @@ def test_bad_input_is_one_line_that_says_where(tmp_path: Path) -> None:
     assert call("dedup", wrong, "-o", out, "--keep", "best").exit_code == 2
     words = fails("dedup", numbers, "-o", out, "--keep", "best", "--signal", "length")
     assert "--signal length: the column holds" in words and "not numbers" in words
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("rps_lines_num_words", "`keep: best` compares a number per document, but the signal rps_lines_num_words holds list"),
+        ("rps_doc_ut1_blacklist", "--signal rps_doc_ut1_blacklist needs the UT1 block list .* annotate --all-columns"),
+    ],
+)
+def test_a_signal_that_cannot_say_which_is_best_is_told(tmp_path: Path, name: str, told: str) -> None:
+    source = tmp_path / "in.parquet"
+    pl.DataFrame({"raw_content": ["same", "same"]}).write_parquet(source)
+    assert re.search(told, fails("dedup", source, "-o", tmp_path / "out.parquet", "--keep", "best", "--signal", name))
 
 
 def test_a_giant_cluster_is_named_with_its_file(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def annotate(
     named = "all" if asked == ["all"] or (not asked and not sets) else asked
     signals = select(named, modules, also=[name for each in sets for name in each.signals])
     context = _context(mode, lists, classifiers)
-    missing = unavailable(signals, context.resources)
+    missing = unavailable(signals, context.resources.held())
     if refused := [missing[name] for name in asked if name in missing]:
         raise ValueError(refused[0])
     documents, columns, failures, verdicts = 0, set(), Counter(), Verdicts()
@@ -100,8 +100,9 @@ def annotate(
         for batch in read_batches(source):
             documents += batch.num_rows
             columns.update(batch.column_names)
+            given = as_documents(batch, source)
             try:
-                told = measure(as_documents(batch), signals, context=context)
+                told = measure(given, signals, context=context)
             except ValueError as error:
                 raise ValueError(f"{source}: {error}") from error
             failures.update(str(detail) for detail in told.rejects["detail"].to_pylist())
@@ -160,7 +161,7 @@ def minhash(source: Path, out: Path, shingle: int, seed: int, scheme: str, bands
     documents = unsigned = 0
     with Sink(out) as sink:
         for batch in read_batches(source):
-            signed = sign(as_documents(batch), [], signer).minhash
+            signed = sign(as_documents(batch, source), [], signer).minhash
             documents += signed.num_rows
             unsigned += signed["signature"].null_count
             if bands:

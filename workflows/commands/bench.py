@@ -12,7 +12,7 @@ _SCRIPTS = {
     # verb: (script, what it measures)
     "signals": ("signals.py", "Quality signals: MB/s beside the published implementations."),
     "minhash": ("minhash.py", "Annotation, MinHash signatures and clustering on one core."),
-    "labelers": ("labelers.py", "Labelling functions and label models."),
+    "labelers": ("label_models.py", "Label models: fit and predict beside numpy's bound, and memory."),
     "kernels": ("kernels.py", "The fused operators on this machine's GPU, beside torch; names those that are slower."),
     "training": ("pretraining.py", "Tokens per second and MFU of a training run on made-up shards."),
 }

@@ -92,8 +92,9 @@ def status(recipe: str, assignments: tuple[str, ...], as_json: bool) -> None:
 
 @click.command()
 @click.argument("recipe_or_corpus")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for a program.")
 @set_option
-def verify(recipe_or_corpus: str, assignments: tuple[str, ...]) -> None:
+def verify(recipe_or_corpus: str, as_json: bool, assignments: tuple[str, ...]) -> None:
     """Check every digest, the alignment of tables and the conservation of rows of a corpus. Exit code 1 on any fault."""
     from pipeline.corpus import Corpus
     from workflows.verify import verify as check
@@ -105,12 +106,15 @@ def verify(recipe_or_corpus: str, assignments: tuple[str, ...]) -> None:
         url = load_recipe(recipe_or_corpus, assignments).corpus
     corpus = Corpus(url)
     faults = list(check(corpus))
+    files = len(corpus.storage.files(""))
+    if as_json:
+        click.echo(json.dumps({"corpus": url, "files": files, "faults": [str(fault) for fault in faults]}))
+        sys.exit(1 if faults else 0)
     for fault in faults:
         click.echo(fault)
     if faults:
         click.echo(f"{len(faults)} faults in {url}", err=True)
         sys.exit(1)
-    files = sum(1 for _ in corpus.storage.files(""))
     click.echo(f"{url}: {files:,} files, every digest, alignment and row count is as the receipts say")
 
 

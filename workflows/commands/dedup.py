@@ -87,7 +87,7 @@ def _deduplicate(sources: tuple[Path, ...], out: Path, duplicates: Path | None, 
                 partition = f"{number:06d}/{piece:06d}"
                 pieces[partition] = f"{source}" if not piece else f"{source}, piece {piece}"
                 summaries.append(str(Path(folder) / f"{number:06d}-{piece:06d}.parquet"))
-                pq.write_table(cluster.summarise(partition, _tables(batch, params)), summaries[-1])
+                pq.write_table(cluster.summarise(partition, _tables(batch, source, params)), summaries[-1])
                 if not piece:
                     schemas.append(batch.schema)
         try:
@@ -101,7 +101,7 @@ def _deduplicate(sources: tuple[Path, ...], out: Path, duplicates: Path | None, 
             documents = kept = 0
             for piece, batch in enumerate(read_batches(source)):
                 partition = f"{number:06d}/{piece:06d}"
-                given = {"documents": _identify(batch), "clustered": result.files[f"{partition}.parquet"]}
+                given = {"documents": _identify(batch, source), "clustered": result.files[f"{partition}.parquet"]}
                 table = mark.run(partition, given).tables["duplicates"]
                 keeps = pc.call_function("is_null", [table["exact_of"]])
                 for level in params.similarities:
@@ -123,29 +123,34 @@ def _in_words(warning: str, pieces: Mapping[str, str]) -> str:
     return warning.replace(partition, pieces[partition])
 
 
-def _identify(batch: pa.Table) -> pa.Table:
+def _identify(batch: pa.Table, source: Path) -> pa.Table:
     import pyarrow as pa
 
     from pipeline.tables import id_int
     from workflows.plain_files import as_documents
 
-    documents = as_documents(batch)
+    documents = as_documents(batch, source)
     if "id_int" in documents.column_names:
         documents = documents.drop_columns("id_int")
     return documents.append_column("id_int", pa.array([id_int(i) for i in documents["id"].to_pylist()], pa.uint64()))
 
 
-def _tables(batch: pa.Table, params: Any) -> Mapping[str, pa.Table]:
+def _tables(batch: pa.Table, source: Path, params: Any) -> Mapping[str, pa.Table]:
     """What `cluster` reads of a batch: documents, signatures, and the signal that the keep rule compares."""
     from pipeline.minhash import MinHash
     from quality.annotate import annotate
-    from quality.registry import select
+    from quality.registry import select, unavailable
+    from quality.resources import SignalResources
 
-    documents = _identify(batch)
+    documents = _identify(batch, source)
     own = params.signal is not None and params.signal in batch.column_names
     if own and not _holds_numbers(batch.schema.field(params.signal).type):
-        raise ValueError(f"--signal {params.signal}: the column holds {batch.schema.field(params.signal).type}, not numbers")
+        kind = batch.schema.field(params.signal).type
+        raise ValueError(f"{source}: --signal {params.signal}: the column holds {kind}, not numbers")
     signals = select([params.signal]) if params.signal and not own else []
+    if missing := unavailable(signals, SignalResources().held()):
+        (told,) = missing.values()
+        raise ValueError(f"--signal {told}: measure it before, with `menagerie annotate --all-columns`, and give that file")
     told = annotate(documents, signals, MinHash() if params.similarities else None)
     measured = told.signals
     if own:

@@ -105,7 +105,7 @@ def read_documents(path: Path) -> pa.Table:
 
     from workflows.plain_files import as_documents, read_batches
 
-    return pa.concat_tables([as_documents(b).select(["id", "raw_content"]) for b in read_batches(path)])
+    return pa.concat_tables([as_documents(b, path).select(["id", "raw_content"]) for b in read_batches(path)])
 
 
 def read_labels(path: Path) -> tuple[pa.Table, tuple[str, ...]]:

@@ -76,7 +76,8 @@ def train_importance(
     save_tables(output, tables)
     lengths = {name: table.mean_length for (name, _), table in tables.items()}
     if as_json:
-        click.echo(json.dumps({"output": str(output), "documents": counts, "mean_length": lengths, "buckets": buckets}))
+        told_all = {"output": str(output), "documents": counts, "mean_length": lengths, "buckets": buckets, "reweighed": others}
+        click.echo(json.dumps(told_all))
         return
     for name, count in counts.items():
         click.echo(f"{name}.{language}: {count:,} documents, {lengths[name]:,.0f} raw words each on average")
