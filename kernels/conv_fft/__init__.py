@@ -15,7 +15,6 @@ from torch import Tensor
 
 from kernels.arguments import autocast, check_range, check_same_dtype, check_shape, check_tensors
 from kernels.conv_fft.plans import LONGEST, DocumentPlan, found_plan, plan_documents
-from kernels.conv_fft.rows import table_kind
 from kernels.differentiation import refuse_double_backward
 from kernels.dispatch import implementation
 
@@ -102,10 +101,11 @@ def _check_plan(plan: DocumentPlan, u: Tensor, causal: bool) -> None:
             f"conv_fft: documents were planned for (batch, channels, length) = {(made[0], made[2], made[1])} on "
             f"{plan.starts.device} and u is {tuple(u.shape)} on {u.device}; call plan_documents with a tensor like u"
         )
-    if plan.table is not None and plan.kind != table_kind(u.dtype, causal, length):
+    if plan.causal != causal:
+        kinds = {True: "causal", False: "two-sided"}
         raise ValueError(
-            f"conv_fft: documents were planned for other filters or another dtype than {'causal' if causal else 'two-sided'} "
-            f"and {str(u.dtype).removeprefix('torch.')}; call plan_documents with a tensor like u and causal={causal}"
+            f"conv_fft: documents were planned for {kinds[plan.causal]} filters and these are {kinds[causal]}; "
+            f"call plan_documents with causal={causal}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the kernels of a scheme for documents promise of their compiled forms, bfloat16."""
+"""What the kernels for documents promise of their compiled forms, bfloat16."""
 
 # Triton's decorators hide from type checkers what a kernel is.
 # pyright: reportArgumentType=false
@@ -13,65 +13,58 @@ import torch
 from kernels.configurations import Configuration
 from kernels.conv_fft.launch_blocks import block_options, block_plan
 from kernels.conv_fft.launch_fused import options
-from kernels.conv_fft.launch_short import GRADIENT_TILE, TILE
-from kernels.conv_fft.rows import Scheme, length_classes
+from kernels.conv_fft.rows import BLOCKS, length_classes
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan
 from kernels.conv_fft.triton_blocks import block_filter_gradient_kernel, block_product_kernel, block_spectra_kernel
 from kernels.conv_fft.triton_filter import filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
-from kernels.conv_fft.triton_short import shifts_kernel, short_filter_gradient_kernel, short_kernel
 from kernels.conv_fft.triton_table import count_kernel, place_kernel, zero_tails_kernel
 from kernels.triton_support import TRITON_TYPES
 
-# Bytes of registers that a thread may spill, by (kernel, factors or tile).
+# Bytes of registers that a thread may spill, by (kernel, factors).
 SPILLS: dict[tuple[str, int, int], int] = {
     ("fused forward", 64, 32): 32,
     ("fused forward", 64, 64): 40,
     ("fused backward", 64, 32): 224,
     ("fused backward", 128, 32): 8,
+    ("fused backward", 128, 64): 640,
     ("block spectra", 64, 32): 16,
     ("block spectra", 64, 64): 40,
     ("block product", 64, 32): 16,
     ("block product", 64, 64): 32,
-    ("short", 64, 128): 56,
-    ("short filter gradient", 64, 64): 24,
 }
 _POINTERS = (
-    dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B", "X", "G", "GATE"), "*bf16")
-    | dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "TABLE"), "*fp16")
+    dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
+    | dict.fromkeys(("F1R", "F1I", "F2R", "F2I"), "*fp16")
     | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS"), "*i32")
     | dict.fromkeys(("K_SCALE", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "TAPS", "COS", "SIN"), "*fp32")
     | {"FIRST": "*i64", "REVERSE": "*fp32"}
 )
 _NUMBERS = (
     *("WHICH", "row_length", "first_channel", "channels", "slots", "blocks", "limit"),
-    *("taps", "reverse_taps", "row_taps", "WIDTH"),
+    *("taps", "reverse_taps"),
 )
 _SIGNATURE = _POINTERS | dict.fromkeys(_NUMBERS, "i32")
-_COMMON = {"FULL": False, "FRAMED": 2, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
-_GATED = {"HAS_PRE": True, "HAS_POST": True, "HAS_GATE": True, "HAS_A": True}
-_ONE = {"HAS_B": False, "B": None, "OUT_B": None}
+_COMMON = {"FULL": False, "FRAMED": True, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
+_GATED = {"HAS_PRE": True, "HAS_POST": True, "HAS_A": True}
 
 
-def document_configurations(scheme: Scheme) -> Iterator[Configuration]:
-    """The kernels of a scheme; those of rows of a power of two are others' with smaller tiles."""
-    classes = len(length_classes(1 << 16)) + scheme.short // 64
+def document_configurations() -> Iterator[Configuration]:
+    """The kernels that only documents take, and those of rows in frames, which are others' with more masks."""
+    classes = len(length_classes(1 << 16, False))
     table = _SIGNATURE | {"PARTS": "*i32", "tokens": "i32", "length": "i32"}
     constants = {"BLOCK": 1024, "CLASSES": classes, "ALIGNED": True}
     yield Configuration("count documents", count_kernel, table, constants)
     yield Configuration("place documents", place_kernel, table, constants)
     constants = {"ROWS": 1024, "BLOCK": 1024}
     yield Configuration("zero tails", zero_tails_kernel, table | {"OUT": "*bf16"}, constants)
-    if scheme.frames == 2:
-        yield from _fused()
-    for _, _, block in scheme.blocks:
+    yield from _fused()
+    for _, _, block in BLOCKS:
         yield from _blocks(block)
-    if scheme.short:
-        yield from _short(scheme.short)
 
 
 def _fused() -> Iterator[Configuration]:
-    for points in (2048, 4096):
+    for points in (2048, 4096, 8192):
         for name, kernel, factors in (
             ("fused forward", fused_fwd_kernel, FORWARD[points]),
             ("fused backward", fused_bwd_kernel, BACKWARD[points]),
@@ -84,7 +77,7 @@ def _blocks(block: int) -> Iterator[Configuration]:
     p = block_plan(block)
     for name, kernel, more in (
         ("block spectra", block_spectra_kernel, {}),
-        ("block product", block_product_kernel, {"CONJUGATE": False} | _ONE),
+        ("block product", block_product_kernel, {"CONJUGATE": False, "HAS_B": False, "B": None, "OUT_B": None}),
         ("block product transposed", block_product_kernel, {"CONJUGATE": True, "HAS_B": True}),
     ):
         key = name.removesuffix(" transposed")
@@ -97,21 +90,10 @@ def _blocks(block: int) -> Iterator[Configuration]:
     yield Configuration(f"block filter gradient {block}", block_filter_gradient_kernel, _SIGNATURE, constants)
 
 
-def _short(longest: int) -> Iterator[Configuration]:
-    for name, more in (("short", {"TRANSPOSED": False} | _ONE), ("short transposed", {"TRANSPOSED": True, "HAS_B": True})):
-        key = ("short", TILE["R"], TILE["BO"])
-        yield _configuration(name, key, short_kernel, _COMMON | _GATED | {"OFF": 192} | more, dict(TILE))
-    key = ("short filter gradient", GRADIENT_TILE["R"], GRADIENT_TILE["C"])
-    gradient = short_filter_gradient_kernel
-    yield _configuration(key[0], key, gradient, _COMMON | _GATED, dict(GRADIENT_TILE), PARTS="*fp32")
-    constants = {"OFF": 192, "TRANSPOSED": False, "LONGEST": longest, "BLOCK": 1024}
-    yield Configuration("shifts of short filters", shifts_kernel, _SIGNATURE, constants)
-
-
 def _configuration(
-    name: str, key: tuple[str, int, int], kernel: Any, constants: dict[str, Any], launch: dict[str, Any], **more: str
+    name: str, key: tuple[str, int, int], kernel: Any, constants: dict[str, Any], launch: dict[str, Any]
 ) -> Configuration:
     warps, stages, limit = launch.pop("num_warps"), launch.pop("num_stages"), launch.pop("maxnreg", None)
     constants = {n: v for n, v in (constants | launch).items() if n in kernel.arg_names}
     options = {"maxnreg": limit} if limit else {}
-    return Configuration(name, kernel, _SIGNATURE | more, constants, warps, stages, SPILLS.get(key, 0), True, options=options)
+    return Configuration(name, kernel, _SIGNATURE, constants, warps, stages, SPILLS.get(key, 0), True, options=options)

@@ -12,7 +12,6 @@ import torch
 import triton
 from torch import Tensor
 
-from kernels.conv_fft import rows
 from kernels.conv_fft.rows import Rows
 from kernels.conv_fft.transforms import Plan, exact_constants, kept_columns, twiddles, weighted_matrix
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
@@ -103,7 +102,7 @@ class Fused:
         full = self.rows.full and self.length == self.p.points and self.rows.most[self.i] % self.p.rows_per_tile == 0
         return {
             "HAS_PRE": pre is not None, "HAS_POST": post is not None, "FULL": full, "ALIGN": 8 if self.rows.aligned else 1,
-            "TYPE": self.type, "FRAMED": rows.SCHEME.frames * self.rows.aligned,
+            "TYPE": self.type, "FRAMED": self.rows.aligned and not full,
         }  # fmt: skip
 
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from kernels.arguments import check_range
-from kernels.conv_fft import rows
-from kernels.conv_fft.rows import document_table, table_kind, table_size
+from kernels.conv_fft.rows import document_table, table_size
 from kernels.dispatch import implementation
 from kernels.documents import resolve_documents
 
@@ -28,24 +27,24 @@ class DocumentPlan:
     """Which documents a (batch, channels, length) tensor has, as `conv_fft` reads them; `plan_documents` makes it.
 
     starts: (batch, length) int32, for each sample where its document starts. table: the documents by length, None where no
-    kernel runs. kind: of the table (`kernels.conv_fft.rows.table_kind`).
+    kernel runs. longest: no document is longer. causal: filters have no reverse part.
     """
 
     starts: Tensor
     table: Tensor | None
     channels: int
     longest: int
-    kind: int
+    causal: bool
 
 
 @torch.library.custom_op("menagerie::conv_fft_documents", mutates_args=())
-def _table(starts: Tensor, channels: int, longest: int, kind: int) -> Tensor:
-    return document_table(starts, channels, longest, kind)
+def _table(starts: Tensor, channels: int, longest: int, causal: bool) -> Tensor:
+    return document_table(starts, channels, longest, causal)
 
 
 @_table.register_fake
-def _(starts: Tensor, channels: int, longest: int, kind: int) -> Tensor:
-    return starts.new_empty(table_size(starts.shape[0], starts.shape[1], longest, kind), dtype=torch.int64)
+def _(starts: Tensor, channels: int, longest: int, causal: bool) -> Tensor:
+    return starts.new_empty(table_size(starts.shape[0], starts.shape[1], longest, causal), dtype=torch.int64)
 
 
 def plan_documents(
@@ -65,15 +64,15 @@ def plan_documents(
     batch, channels, length = u.shape
     if longest_document is not None:
         check_range("conv_fft", "as longest_document", longest_document, 1, LONGEST, "give the longest document's length")
-    starts = resolve_documents("conv_fft", cu_seqlens, document_starts, batch, length)
+    starts = resolve_documents("conv_fft", cu_seqlens, document_starts, batch, length, u.device)
     if starts is None:
         raise ValueError("conv_fft: plan_documents without documents; give cu_seqlens or document_starts")
     longest = min(longest_document or length, length)
-    table, kind = None, table_kind(u.dtype, causal, length)
+    table = None
     on_kernels = u.dtype in (torch.float16, torch.bfloat16) and u.numel() > 0
     if on_kernels and not implementation("conv_fft", u).__name__.endswith("reference"):
-        table = torch.ops.menagerie.conv_fft_documents(starts, channels, longest, kind)
-    return DocumentPlan(starts, table, channels, longest, kind)
+        table = torch.ops.menagerie.conv_fft_documents(starts, channels, longest, causal)
+    return DocumentPlan(starts, table, channels, longest, causal)
 
 
 # By the boundaries' identity: the tensor's version, and the plans made of it. A plan that is kept has no starts where they are
@@ -102,7 +101,7 @@ def found_plan(
         _known[boundaries] = (boundaries._version, plans)
     stream = torch.cuda.current_stream(u.device).cuda_stream if u.is_cuda else 0
     place = (u.shape, u.dtype, u.device, stream, torch.is_inference_mode_enabled())
-    key = (*place, longest, causal, cu_seqlens is None, rows.SCHEME)
+    key = (*place, longest, causal, cu_seqlens is None)
     if key not in plans:
         plan = made()
         plans[key] = dataclasses.replace(plan, starts=None) if plan.starts is boundaries else plan

@@ -29,7 +29,7 @@ def conv_fft(
     x = u.to(wide) if pre is None else u.to(wide) * pre.to(wide)
     k = filter.to(wide)
     r = None if reverse_filter is None else reverse_filter.to(wide)
-    if document_starts is None:
+    if document_starts is None or x.numel() == 0:
         y = _convolve(x, k, r, fraction)
     else:
         y = torch.stack([_documents(row, k, r, starts, fraction) for row, starts in zip(x, document_starts, strict=True)])
@@ -46,8 +46,8 @@ def _documents(row: Tensor, k: Tensor, r: Tensor | None, starts: Tensor, fractio
 
 def _convolve(x: Tensor, k: Tensor, r: Tensor | None, fraction: float) -> Tensor:
     length = x.shape[-1]
-    if length == 0:
-        return x * k.sum()  # keeps the graph
+    if x.numel() == 0:  # what no library transforms; the product keeps the graph
+        return x * (k.sum() if r is None else k.sum() + r.sum())
     if fraction < 1:
         return _band_limited(x, k, r, fraction)
     spectrum = torch.fft.rfft(k[:, :length], 2 * length)

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from kernels.configurations import Configuration
-from kernels.conv_fft import reference, rows
+from kernels.conv_fft import reference
 from kernels.conv_fft.document_kernels import document_configurations
 from kernels.conv_fft.launch_blocks import Blocks
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
 from kernels.conv_fft.launch_long import SPILLS as OUTER_SPILLS
 from kernels.conv_fft.launch_long import Long, outer_options, two_factor_tile
-from kernels.conv_fft.launch_short import Short
-from kernels.conv_fft.rows import Rows, document_rows, table_kind, whole_rows
+from kernels.conv_fft.rows import Rows, document_rows, whole_rows
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
@@ -47,9 +46,6 @@ def forward(
         return y
     table_rows = _rows(u, document_starts, longest, table, reverse is None)
     for i, length in enumerate(table_rows.longest):
-        if i == 0 and table_rows.short:
-            Short(u, k, table_rows).forward(u, pre, post, y)
-            continue
         if table_rows.blocks[i]:
             Blocks(u, k, table_rows, i).forward(u, pre, post, y)
             continue
@@ -76,9 +72,6 @@ def backward(
         return du, dk, dreverse, dpre, dpost
     table_rows = _rows(u, document_starts, longest, table, reverse is None)
     for i, length in enumerate(table_rows.longest):
-        if i == 0 and table_rows.short:
-            Short(u, k, table_rows).backward(dy, u, pre, post, du, dpre, dpost, dk)
-            continue
         if table_rows.blocks[i]:
             Blocks(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
             continue
@@ -113,9 +106,7 @@ def _rows(u: Tensor, document_starts: Tensor | None, longest: int, table: Tensor
     batch, channels, length = u.shape
     if document_starts is None:
         return whole_rows(batch, channels, length, u.device)
-    return document_rows(
-        document_starts, channels, min(longest, length) if longest else length, table, table_kind(u.dtype, causal, length)
-    )
+    return document_rows(document_starts, channels, min(longest, length) if longest else length, causal, table)
 
 
 def shipped() -> Iterator[Configuration]:
@@ -127,7 +118,7 @@ def shipped() -> Iterator[Configuration]:
         ("K_SCALE", "K_INVERSE", "K_LARGEST", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "DK_SCALE"), "*fp32"
     ) | {"FIRST": "*i64"}
     pointers |= dict.fromkeys(("WHICH", "row_length", "first_channel", "N1", "capacity", "ROWS"), "i32")
-    flags = {"HAS_PRE": True, "HAS_POST": True, "FULL": True, "FRAMED": True, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
+    flags = {"HAS_PRE": True, "HAS_POST": True, "FULL": True, "FRAMED": False, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
     for points in (4096, 8192):
         for name, kernel, backward in (("fused forward", fused_fwd_kernel, False), ("fused backward", fused_bwd_kernel, True)):
             p = _plan(points, 1, backward)
@@ -172,12 +163,7 @@ def shipped() -> Iterator[Configuration]:
             allowed = SPILLS.get((name, *p.factors), 0)
             yield _configuration(f"{name} {inner}", kernel, pointers, more | {"BN": 256}, options(name, p), allowed, True)
 
-    yield from document_configurations(rows.SCHEME)
-
-
-def candidates() -> Iterator[Configuration]:
-    """What would be launched for documents by their lengths' kernels."""
-    yield from document_configurations(rows.BY_LENGTH)
+    yield from document_configurations()
 
 
 def _plan(inner: int, outer: int, backward: bool) -> Plan:

@@ -78,7 +78,7 @@ def block_spectra_kernel(
             x = tl.load(U + first + sample, mask=mask, other=0.0).to(tl.float32)
             if HAS_PRE:
                 x *= tl.load(PRE + first + sample, mask=mask, other=0.0).to(tl.float32)
-            x = framed(x, sample, shift, length, 2)
+            x = framed(x, sample, shift, length)
             scale, inverse = row_scale(x, 1, N1)
             xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
             at = i_c * slots + slot + j

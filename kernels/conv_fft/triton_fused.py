@@ -101,19 +101,11 @@ def row_scale(x, P: tl.constexpr, N1: tl.constexpr):
 
 
 @triton.jit
-def load(pointer, offset, mask, FULL: tl.constexpr, AGAIN: tl.constexpr = False, group=None, FRAMED: tl.constexpr = 0):
-    """Samples in float32, zero outside the mask.
-
-    FRAMED: whole groups of eight are read, of which the mask takes its part; 2: the caller does that, with `framed`.
-    """
+def load(pointer, offset, mask, FULL: tl.constexpr, AGAIN: tl.constexpr = False):
+    """Samples in float32, zero outside the mask."""
     modifier: tl.constexpr = ".ca" if AGAIN else ""
     if FULL:
         return tl.load(pointer + offset, cache_modifier=modifier).to(tl.float32)
-    elif FRAMED == 2:
-        return tl.load(pointer + offset, mask=group, other=0.0, cache_modifier=modifier).to(tl.float32)
-    elif FRAMED:
-        x = tl.load(pointer + offset, mask=group, other=0.0, cache_modifier=modifier)
-        return tl.where(mask, x.to(tl.float32), 0.0)
     else:
         return tl.load(pointer + offset, mask=mask, other=0.0, cache_modifier=modifier).to(tl.float32)
 
@@ -130,27 +122,19 @@ def load_table(pointer, TIME: tl.constexpr):
 
 
 @triton.jit
-def save(
-    pointer, offset, mask, value, FULL: tl.constexpr, TYPE: tl.constexpr, whole=None, FRAMED: tl.constexpr = 0
-):  # fmt: skip
-    """Store samples of the mask. FRAMED: whole groups of eight first, then what is left of a document's first and last."""
+def save(pointer, offset, mask, value, FULL: tl.constexpr, TYPE: tl.constexpr):
+    """Store samples of the mask."""
     if FULL:
         tl.store(pointer + offset, narrow(value, TYPE))
-    elif FRAMED:
-        tl.store(pointer + offset, narrow(value, TYPE), mask=whole)
-        tl.store(pointer + offset, narrow(value, TYPE), mask=mask & (whole == 0))
     else:
         tl.store(pointer + offset, narrow(value, TYPE), mask=mask)
 
 
 @triton.jit
-def framed(x, sample, shift, length, FRAMED: tl.constexpr):
+def framed(x, sample, shift, length):
     """What is loaded as whole groups of eight, without what is not the document's: shift <= sample < length."""
-    if FRAMED == 2:
-        inside = (sample - shift).to(tl.uint32, bitcast=True) < (length - shift).to(tl.uint32, bitcast=True)
-        return tl.where(inside, x, 0.0)
-    else:
-        return x
+    inside = (sample - shift).to(tl.uint32, bitcast=True) < (length - shift).to(tl.uint32, bitcast=True)
+    return tl.where(inside, x, 0.0)
 
 
 @triton.jit
@@ -195,7 +179,7 @@ def save_gated(
     pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE: tl.constexpr, TYPE: tl.constexpr,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
-    """The same where frames may begin anywhere (FRAMED: 0)."""
+    """The same where frames may begin anywhere, unless FRAMED."""
     if FRAMED:
         save_framed(pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE, TYPE, ROWS, WIDTH)
     else:
@@ -239,7 +223,10 @@ def fused_fwd_kernel(
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
     FRAMED: tl.constexpr,
 ):  # fmt: skip
-    """Grid (splits, channels). Rows COUNT[WHICH] ... COUNT[WHICH + 1] of the table FIRST, LENGTH, P at a time."""
+    """Grid (splits, channels). Rows COUNT[WHICH] ... COUNT[WHICH + 1] of the table FIRST, LENGTH, P at a time.
+
+    FULL: rows have N1 N2 samples each. FRAMED: others, whose frames begin at multiples of eight.
+    """
     i_s = tl.program_id(0)
     i_h = tl.program_id(1).to(tl.int64)
     begin = tl.load(COUNT + WHICH)
@@ -274,24 +261,24 @@ def fused_fwd_kernel(
             shift = tl.load(SHIFT + row, mask=there, other=0)[:, None]
             length = tl.load(LENGTH + row, mask=there, other=0)[:, None]
         mask = (sample >= shift) & (sample < length)
-        group = eighth < length
-        whole = (eighth >= shift) & (eighth + 8 <= length)
+        read = eighth < length if FRAMED else mask
         offset = first + sample
-        x = load(U, offset, mask, FULL, False, group, FRAMED)
+        x = load(U, offset, read, FULL)
         if HAS_PRE:
-            x *= load(PRE, offset, mask, FULL, False, group, FRAMED)
-        x = framed(x, sample, shift, length, FRAMED)
+            x *= load(PRE, offset, read, FULL)
+        if FRAMED:
+            x = framed(x, sample, shift, length)
         scale, inverse = row_scale(x, P, N1)
         xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
         zr, zi = times(xr, xi, tl.load(p_filter))
         y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (scale * k_scale)
-        if FRAMED == 2 and not FULL:
+        if FRAMED:
             head, tail = edges_of(y, start, shift + none, length + none, BM, N2)
             save_framed(Y, POST, first, start, shift + none, length + none, y, head, tail, HAS_POST, TYPE, BM, N2)
         else:
             if HAS_POST:
-                y *= load(POST, offset, mask, FULL, False, group, FRAMED)
-            save(Y, offset, mask, y, FULL, TYPE, whole, FRAMED)
+                y *= load(POST, offset, mask, FULL)
+            save(Y, offset, mask, y, FULL, TYPE)
 
 
 # What varies from launch to launch: no kernel is compiled for its values.
@@ -341,20 +328,21 @@ def fused_bwd_kernel(
             shift = tl.load(SHIFT + row, mask=there, other=0)[:, None]
             length = tl.load(LENGTH + row, mask=there, other=0)[:, None]
         mask = (sample >= shift) & (sample < length)
-        group = eighth < length
-        whole = (eighth >= shift) & (eighth + 8 <= length)
+        read = eighth < length if FRAMED else mask
         offset = first + sample
-        x = load(U, offset, mask, FULL, False, group, FRAMED)
+        x = load(U, offset, read, FULL)
         if HAS_PRE:
-            x *= load(PRE, offset, mask, FULL, False, group, FRAMED)
-        x = framed(x, sample, shift, length, FRAMED)
+            x *= load(PRE, offset, read, FULL)
+        if FRAMED:
+            x = framed(x, sample, shift, length)
         x_scale, inverse = row_scale(x, P, N1)
         xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
         spectrum = pack(xr, xi)
-        g = load(DY, offset, mask, FULL, False, group, FRAMED)
+        g = load(DY, offset, read, FULL)
         if HAS_POST:
-            g *= load(POST, offset, mask, FULL, False, group, FRAMED)
-        g = framed(g, sample, shift, length, FRAMED)
+            g *= load(POST, offset, read, FULL)
+        if FRAMED:
+            g = framed(g, sample, shift, length)
         g_scale, inverse = row_scale(g, P, N1)
         gr, gi = spectrum_of((g * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 1)
         pr, pi = times_conjugate(gr, gi, spectrum)
@@ -362,25 +350,25 @@ def fused_bwd_kernel(
         sum_i += pi * (x_scale * g_scale)
         zr, zi = times_conjugate(gr, gi, load_table(p_filter, 0))
         dx = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (g_scale * k_scale)
-        if FRAMED == 2 and not FULL:
+        if FRAMED:
             head, tail = edges_of(dx, start, shift + none, length + none, BM, N2)
             if HAS_PRE:
                 save_framed(DPRE, U, first, start, shift + none, length + none, dx, head, tail, True, TYPE, BM, N2)
             save_framed(DU, PRE, first, start, shift + none, length + none, dx, head, tail, HAS_PRE, TYPE, BM, N2)
         else:
             if HAS_PRE:
-                save(DPRE, offset, mask, dx * load(U, offset, mask, FULL, True, group, FRAMED), FULL, TYPE, whole, FRAMED)
-                dx *= load(PRE, offset, mask, FULL, True, group, FRAMED)
-            save(DU, offset, mask, dx, FULL, TYPE, whole, FRAMED)
+                save(DPRE, offset, mask, dx * load(U, offset, mask, FULL, True), FULL, TYPE)
+                dx *= load(PRE, offset, mask, FULL, True)
+            save(DU, offset, mask, dx, FULL, TYPE)
         if HAS_POST:
             xr, xi = unpack(spectrum)
             zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), load_table(p_filter, 1))
             y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (x_scale * k_scale)
-            if FRAMED == 2 and not FULL:
+            if FRAMED:
                 head, tail = edges_of(y, start, shift + none, length + none, BM, N2)
                 save_framed(DPOST, DY, first, start, shift + none, length + none, y, head, tail, True, TYPE, BM, N2)
             else:
-                save(DPOST, offset, mask, y * load(DY, offset, mask, FULL, True, group, FRAMED), FULL, TYPE, whole, FRAMED)
+                save(DPOST, offset, mask, y * load(DY, offset, mask, FULL, True), FULL, TYPE)
     p_sum = DK + ((i_s * tl.num_programs(1) + i_h) * (BM * C2) + rows[:, None] * C2 + c2[None, :]) * 2
     tl.store(p_sum, sum_r)
     tl.store(p_sum + 1, sum_i)

@@ -1,6 +1,6 @@
 """Compile what operators ship for sm_90, without a GPU: `python tests/kernels/compile_gate.py OPERATOR…`.
 
-OPERATOR:candidates compiles what may be shipped next. Prints one JSON line for each configuration and exits with 1 if any
+Prints one JSON line for each configuration and exits with 1 if any
 breaks its promise: register spills beyond its allowance, no wgmma or warp specialisation where claimed, more shared memory
 than an SM gives one program. A process of its own: kernels that were imported for the interpreter cannot be compiled.
 """
@@ -61,8 +61,7 @@ def compiled(configuration: Configuration) -> dict[str, Any]:
 def main(operators: list[str]) -> int:
     failures = 0
     for operator in operators:
-        operator, _, kind = operator.partition(":")
-        for configuration in getattr(import_module(f"kernels.{operator}.triton"), kind or "shipped")():
+        for configuration in import_module(f"kernels.{operator}.triton").shipped():
             try:
                 facts = compiled(configuration)
                 wrong = configuration.broken_promises(facts)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from kernels.conv_fft import cases, conv_fft, reference
 from kernels.conv_fft.rows import document_rows, length_classes
@@ -158,14 +159,40 @@ def test_gradients_of_any_strides(device: str) -> None:
         assert all(torch.equal(a, b) for a, b in zip(given, dense, strict=True))
 
 
-def test_an_empty_batch(device: str) -> None:
-    u = torch.empty(0, 2, 300, dtype=BRAIN, device=device, requires_grad=True)
-    k = torch.ones(2, 300, device=device, requires_grad=True)
-    y = conv_fft(u, k)
+@pytest.mark.parametrize("dtype", [BRAIN, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(0, 2, 300), (2, 0, 300)])
+@pytest.mark.parametrize("form", [None, "cu_seqlens", "document_starts"])
+def test_no_rows_or_no_channels(form: str | None, shape: tuple[int, ...], dtype: torch.dtype, device: str) -> None:
+    """In kernels, in the library that float32 takes, and in the reference, which is float64's."""
+    batch, channels, length = shape
+    u = torch.empty(shape, dtype=dtype, device=device, requires_grad=True)
+    k, reverse = (torch.ones(channels, length, device=device, requires_grad=True) for _ in range(2))
+    starts = torch.zeros(batch, length, dtype=torch.int32, device=device)
+    cu_seqlens = torch.tensor([0, batch * length], device=device)
+    documents = {"cu_seqlens": cu_seqlens, "document_starts": starts}
+    y = conv_fft(u, k, reverse_filter=reverse, pregate=u, **({form: documents[form]} if form else {}))
     assert y.shape == u.shape
-    du, dk = torch.autograd.grad(y.sum(), (u, k))
+    du, *filters = torch.autograd.grad(y.sum(), (u, k, reverse))
     assert du.shape == u.shape
-    assert not dk.any()
+    assert all(g.shape == k.shape and not g.any() for g in filters)
+
+
+@pytest.mark.usefixtures("reference_only")
+@pytest.mark.parametrize("documents", [False, True])
+def test_recomputed_in_a_checkpoint(documents: bool) -> None:
+    """Backward looks at what was saved once: a second look would find it gone."""
+    u, pre, post, k = _arguments(1, 2, 40, torch.float32, "cpu")
+    leaves = [t.requires_grad_() for t in (u, k, pre, post)]
+    more = {"cu_seqlens": torch.tensor([0, 17, 40])} if documents else {}
+
+    def step(u: Tensor, k: Tensor, pre: Tensor, post: Tensor) -> Tensor:
+        return conv_fft(u, k, pregate=pre, postgate=post, **more).sin()
+
+    again = checkpoint(step, *leaves, use_reentrant=False)
+    assert isinstance(again, Tensor)
+    given = torch.autograd.grad(again.sum(), leaves)
+    plain = torch.autograd.grad(step(*leaves).sum(), leaves)
+    assert all(torch.equal(a, b) for a, b in zip(given, plain, strict=True))
 
 
 def test_the_reference_is_the_sum() -> None:
@@ -216,6 +243,10 @@ def test_one_operator_for_torch() -> None:
         ({"kept_frequencies": 0.3}, "kept_frequencies is 0.3; it may be 1, 0.5 or 0.25"),
         ({"cu_seqlens": torch.tensor([0, 9])}, "it must run from 0 to batch * length = 16"),
         ({"longest_document": 0}, "0 as longest_document"),
+        (
+            {"cu_seqlens": torch.zeros(2, dtype=torch.int32, device="meta")},
+            "cu_seqlens is on meta and the sequences are on cpu",
+        ),
     ],
 )
 def test_errors_say_what_is_wrong(change: dict[str, Any], message: str) -> None:
@@ -236,8 +267,8 @@ def test_documents_are_rows_by_length(device: str) -> None:
     lengths = [300, 0, 1, 255, 256, 700, 512, 88]
     starts = torch.cat([torch.full((n,), sum(lengths[:i])) for i, n in enumerate(lengths)]).view(2, -1)
     starts = (starts - torch.tensor([[0], [1056]])).clamp_min(0).int()
-    rows = document_rows(starts.to(device), 3, 1056)
-    assert rows.longest == length_classes(1056) == (256, 512, 1024, 2048)
+    rows = document_rows(starts.to(device), 3, 1056, True)
+    assert rows.longest == length_classes(1056, True) == (256, 512, 1024, 2048)
     # 700 is cut by the end of the first row: 244 and 456
     table = zip(rows.first.tolist(), rows.shift.tolist(), rows.length.tolist(), strict=True)
     found = list(table)[: int(rows.count[-1])]
@@ -264,4 +295,11 @@ def test_plans_hold_their_rows_and_follow_the_model() -> None:
 
 def test_what_is_shipped_compiles(compile_gate: Any) -> None:
     lines = compile_gate("conv_fft")
-    assert {"fused forward 4096", "outer inverse 64", "inner backward 4096"} <= {line["configuration"] for line in lines}
+    some = {
+        "fused forward 4096",
+        "outer inverse 64",
+        "inner backward 4096",
+        "block product 2048",
+        "fused backward documents 8192",
+    }
+    assert some <= {line["configuration"] for line in lines}
