@@ -31,8 +31,8 @@ class Progress:
             from rich.console import Console
 
             # A line may name files and documents: brackets in it are no mark-up, and no width cuts it.
-            plain = {"markup": False, "highlight": False, "soft_wrap": True} if isinstance(told, str) else {}
-            Console(file=self._stream).print(told, **plain)
+            line = isinstance(told, str)
+            Console(file=self._stream).print(told, markup=not line, highlight=not line, soft_wrap=line)
 
     @contextmanager
     def stage(self, name: str, total: int, done: Sequence[Receipt] = ()) -> Iterator[StageProgress]:

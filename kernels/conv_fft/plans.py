@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from kernels.arguments import check_range
@@ -77,7 +79,7 @@ def plan_documents(
 
 # By the boundaries' identity: the tensor's version, and the plans made of it. A plan that is kept has no starts where they are
 # the tensor itself, which it would keep alive.
-_known: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_known: Any = WeakTensorKeyDictionary()
 
 
 def found_plan(
@@ -114,6 +116,6 @@ def _may_be_kept(boundaries: Tensor) -> bool:
         not torch.compiler.is_compiling()
         and type(boundaries) is Tensor
         and not boundaries.is_inference()
-        and torch.utils._python_dispatch._get_current_dispatch_mode() is None
+        and _get_current_dispatch_mode() is None
         and not (boundaries.is_cuda and torch.cuda.is_current_stream_capturing())
     )

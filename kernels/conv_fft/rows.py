@@ -81,7 +81,7 @@ def document_table(starts: Tensor, channels: int, longest: int, causal: bool) ->
 
     tokens, length = starts.numel(), starts.shape[1]
     classes = length_classes(_longest_frame(length, longest), causal)
-    table = torch.empty(table_size(*starts.shape, longest, causal), dtype=torch.int64, device=starts.device)
+    table = torch.empty(table_size(starts.shape[0], length, longest, causal), dtype=torch.int64, device=starts.device)
     first, shift, lengths, count = _columns(table, tokens, len(classes))
     blocks = math.ceil(tokens / _TOKENS)
     parts = torch.empty((len(classes), blocks), dtype=torch.int32, device=starts.device)

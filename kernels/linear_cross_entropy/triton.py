@@ -25,6 +25,12 @@ _LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
+def _exp2_below(x, bound):
+    # x <= bound, but where the product in x is fused with the difference, its lost digits come back: large, for large logits.
+    return tl.exp2(tl.minimum(x - bound, 0.0, propagate_nan=tl.PropagateNan.ALL))
+
+
+@triton.jit
 def _add_block(p_row, n, mask, peak, total):
     """The running maximum, in base 2, and the sum of exponentials relative to it, with a block more."""
     if mask is None:
@@ -32,17 +38,17 @@ def _add_block(p_row, n, mask, peak, total):
     else:
         x = tl.load(p_row + n, mask=mask, other=-float("inf"), eviction_policy="evict_last").to(tl.float32)
     higher = tl.maximum(peak, tl.max(x) * _LOG2E)
-    return higher, total * tl.exp2(peak - higher) + tl.sum(tl.exp2(x * _LOG2E - higher))
+    return higher, total * tl.exp2(peak - higher) + tl.sum(_exp2_below(x * _LOG2E, higher))
 
 
 @triton.jit
 def _write_block(p_row, n, mask, lse, pull):
     if mask is None:
         x = tl.load(p_row + n, eviction_policy="evict_first").to(tl.float32)
-        tl.store(p_row + n, narrow(pull * tl.exp2(x * _LOG2E - lse), p_row.dtype.element_ty))
+        tl.store(p_row + n, narrow(pull * _exp2_below(x * _LOG2E, lse), p_row.dtype.element_ty))
     else:
         x = tl.load(p_row + n, mask=mask, other=0.0, eviction_policy="evict_first").to(tl.float32)
-        tl.store(p_row + n, narrow(pull * tl.exp2(x * _LOG2E - lse), p_row.dtype.element_ty), mask=mask)
+        tl.store(p_row + n, narrow(pull * _exp2_below(x * _LOG2E, lse), p_row.dtype.element_ty), mask=mask)
 
 
 @triton.jit

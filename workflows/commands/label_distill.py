@@ -87,7 +87,8 @@ def classify(documents: Path, folder: Path, output: Path) -> None:
     model = load_distilled(folder / card["file"], classes)
     counts = dict.fromkeys((*classes, "none"), 0)
     with Sink(output) as sink:
-        for batch in map(as_documents, read_batches(documents)):
+        for batch in read_batches(documents):
+            batch = as_documents(batch, documents)
             found = model.predict_proba(texts_of(batch["raw_content"], card["characters"]).to_pylist())
             labels = pa.array([classes[i] for i in found.argmax(axis=1).tolist()], pa.string())
             columns: dict[str, Any] = {"id": batch["id"], "label": labels}
