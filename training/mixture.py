@@ -173,5 +173,6 @@ def _shares(weights: Sequence[float]) -> list[int]:
         if exact[k] > 0 and shares[k] + step > 0:
             shares[k] += step
             left -= step
+    shares[max(range(len(shares)), key=shares.__getitem__)] += left  # what several weights below one unit took together
     assert sum(shares) == _UNIT
     return shares
