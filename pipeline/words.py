@@ -22,8 +22,33 @@ class Utf8(NamedTuple):
     offsets: NDArray[np.int64]
 
 
+class _Spanned:
+    """What both kinds of words know of themselves, from their offsets and spans."""
+
+    offsets: NDArray[np.int64]
+
+    @cached_property
+    def _spans(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        raise NotImplementedError
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Words per document; int64 (documents,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def starts(self) -> NDArray[np.uint32]:
+        """The byte where each word begins: of `Words.utf8`, or of `TextBatch.data`; uint32 (words,)."""
+        return self._spans[0]
+
+    @property
+    def ends(self) -> NDArray[np.uint32]:
+        """The byte where each word ends, in the same bytes; uint32 (words,)."""
+        return self._spans[1]
+
+
 @dataclass(frozen=True)
-class Words:
+class Words(_Spanned):
     """The normalised words of a batch, document after document.
 
     offsets: int64 (documents + 1,), where each document's words begin; hashes: uint64 (words,), see `word_hash`; lengths:
@@ -51,21 +76,6 @@ class Words:
         """Drop `utf8`, which takes the memory of the text, in some scripts three times that."""
         self.__dict__.pop("utf8", None)
 
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Words per document."""
-        return np.diff(self.offsets)
-
-    @property
-    def starts(self) -> NDArray[np.uint32]:
-        """Where each word begins in `utf8`; uint32 (words,)."""
-        return self._spans[0]
-
-    @property
-    def ends(self) -> NDArray[np.uint32]:
-        """Where each word ends in `utf8`; uint32 (words,)."""
-        return self._spans[1]
-
     @cached_property
     def _spans(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         from pipeline.word_kernels import word_spans
@@ -76,7 +86,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class RawWords:
+class RawWords(_Spanned):
     """The words of a batch as they stand in the text, punctuation marks included, document after document.
 
     offsets: int64 (documents + 1,), where each document's words begin; hashes: uint64 (words,), see `word_hash`; flags: uint8
@@ -87,21 +97,6 @@ class RawWords:
     hashes: NDArray[np.uint64]
     flags: NDArray[np.uint8]
     text: Utf8 = field(repr=False)
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Words per document."""
-        return np.diff(self.offsets)
-
-    @property
-    def starts(self) -> NDArray[np.uint32]:
-        """The byte of `TextBatch.data` where each word begins; uint32 (words,)."""
-        return self._spans[0]
-
-    @property
-    def ends(self) -> NDArray[np.uint32]:
-        """The byte of `TextBatch.data` where each word ends; uint32 (words,)."""
-        return self._spans[1]
 
     @cached_property
     def lengths(self) -> NDArray[np.uint32]:
