@@ -15,17 +15,21 @@ import torch
 import triton
 from torch import Tensor
 
-from kernels.conv_fft.launch_fused import options, split
+from kernels.conv_fft.launch_fused import split
 from kernels.conv_fft.rows import Rows, whole_rows
 from kernels.conv_fft.spectrum import filter_gradients, filter_spectrum
-from kernels.conv_fft.transforms import OUTER, Plan, kept_columns, plain_matrix, twiddles, twiddles_in_two, weighted_matrix
-from kernels.conv_fft.triton_long import (
-    inner_bwd_kernel,
-    inner_filter_kernel,
-    inner_fwd_kernel,
-    outer_fwd_kernel,
-    outer_inv_kernel,
+from kernels.conv_fft.transforms import (
+    OUTER,
+    Plan,
+    inner_matrices,
+    plain_matrix,
+    thread_order,
+    twiddles,
+    twiddles_in_two,
+    weighted_matrix,
 )
+from kernels.conv_fft.triton_inner import inner_bwd_kernel, inner_filter_kernel, inner_fwd_kernel
+from kernels.conv_fft.triton_long import outer_fwd_kernel, outer_inv_kernel
 from kernels.conv_fft.triton_outer import outer_two_fwd_kernel, outer_two_inv_kernel
 from kernels.triton_support import TRITON_TYPES
 
@@ -59,6 +63,11 @@ SPILLS = {("outer forward", 128): 160, ("outer forward in two", 1024): 224, ("ou
 REGISTERS = {(kernel, rows): 168 if rows == 64 else 128 for kernel in ("outer forward", "outer inverse") for rows in (64, 128)}
 
 
+# The same by (kernel, factors) of the inner transform.
+INNER_SPILLS: dict[tuple[str, int, int], int] = {}
+INNER_REGISTERS: dict[tuple[str, int, int], int] = {}
+
+
 def outer_options(kernel: str, outer: int) -> dict[str, int]:
     """Constants and launch options of the outer transform."""
     tile = outer_tile(outer)
@@ -69,11 +78,15 @@ def outer_options(kernel: str, outer: int) -> dict[str, int]:
 @functools.lru_cache(maxsize=64)
 def _inner_constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
     na, nb = p.factors
-    return (
-        *plain_matrix(na, p.rows_per_tile, device),
-        *kept_columns(nb, p.keep, device),
-        twiddles(na, nb, False, device),
-    )
+    return *inner_matrices(na, nb, p.keep, device), thread_order(twiddles(na, nb, False, device)).contiguous()
+
+
+def inner_options(kernel: str, p: Plan) -> dict[str, Any]:
+    """Constants and launch options of the inner transform."""
+    na, nb = p.factors
+    launch = {"NA": na, "NB": nb, "C2": p.keep, "num_warps": na // 8, "num_stages": 1}
+    limit = INNER_REGISTERS.get((kernel, na, nb))
+    return launch | ({"maxnreg": limit} if limit else {})
 
 
 def _alignment(rows: Rows) -> dict[str, int]:
@@ -119,9 +132,9 @@ class Long:
         p = self.p
         for first, channels in self._groups(1):
             z, scales = self._into(u, pre, self.rows, self.i, first, channels)
-            inner_fwd_kernel[(p.outer, channels, split(self.capacity, p.rows_per_tile, channels * p.outer))](
+            inner_fwd_kernel[(p.outer, channels, split(self.capacity, 2, channels * p.outer))](
                 z, scales, self.spectrum, self.inverse, *self.middle, self.rows.count, self.i, first, p.outer, self.capacity,
-                BN=self.columns, **options("inner forward", p),
+                BN=self.columns, **inner_options("inner forward", p),
             )  # fmt: skip
             self._out_of(z, scales, self.scale, self.rows, self.i, first, (post, y), (None, None))
 
@@ -132,9 +145,9 @@ class Long:
         """Writes du, dpre, dpost and adds to dk, dreverse."""
         p = self.p
         if self.taps is None:
-            sums = dk.new_empty((self.channels, p.outer, p.rows_per_tile, p.factors[0], p.keep, 2))
+            sums = dk.new_empty((self.channels, p.outer, 2, p.factors[0] * p.keep))
         else:
-            sums = dk.new_empty((self.channels, p.outer, p.inner), dtype=torch.int32)
+            sums = dk.new_empty((self.channels, p.outer, p.inner // 16, 2, 16), dtype=torch.float16)
         sums_scale = dk.new_empty((self.channels, p.outer))
         for first, channels in self._groups(2):
             zx, x_scales = self._into(u, pre, self.rows, self.i, first, channels)
@@ -142,14 +155,14 @@ class Long:
             inner_bwd_kernel[(p.outer, channels)](
                 zx, x_scales, zg, g_scales, sums, sums_scale, self.spectrum, self.inverse, *self.middle,
                 self.rows.count, self.i, first, p.outer, self.capacity,
-                NEEDS_Y=dpost is not None, TAPS=self.taps is not None, BN=self.columns, **options("inner backward", p),
+                NEEDS_Y=dpost is not None, TAPS=self.taps is not None, BN=self.columns, **inner_options("inner backward", p),
             )  # fmt: skip
             gates = (None, None) if dpre is None else (u, dpre)
             self._out_of(zg, g_scales, self.scale, self.rows, self.i, first, (pre, du), gates)
             if dpost is not None:
                 self._out_of(zx, x_scales, self.scale, self.rows, self.i, first, (dy, dpost), (None, None))
         if self.taps is None:
-            filter_gradients(sums.sum(2), p, dk, dreverse)
+            filter_gradients(sums, p, dk, dreverse)
         else:
             # The matrices are unitary and a filter's transform is not.
             scale = torch.full((self.channels,), math.sqrt(p.points), device=dk.device)
@@ -175,7 +188,7 @@ class Long:
 
     def _into(self, u: Tensor, gate: Tensor | None, rows: Rows, i: int, first: int, channels: int) -> tuple[Tensor, Tensor]:
         """The outer transform of gated rows: packed, and the scales of its tiles."""
-        z = u.new_empty((channels, rows.most[i], self.p.outer, self.p.inner), dtype=torch.int32)
+        z = u.new_empty((channels, rows.most[i], self.p.outer, self.p.inner // 16, 2, 16), dtype=torch.float16)
         scales = u.new_empty((channels, rows.most[i], self.p.inner // self.columns), dtype=torch.float32)
         grid, each = self._grid(rows, i, channels)
         if self.in_two:
@@ -206,13 +219,13 @@ class Long:
         )  # fmt: skip
 
     def _spectrum(self, k: Tensor, taps: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """(channels, outer, Na, keep) packed, (channels,) what brings its largest part to [2, 4), and what that is over."""
+        """(channels, outer, Na keep) packed, in thread order, (channels,) what brings its largest part to [2, 4), and what that is over."""
         p = self.p
         z, scales = self._into(k, None, taps, 0, 0, self.channels)
-        spectrum = k.new_empty((self.channels, p.outer, p.factors[0], p.keep), dtype=torch.int32)
+        spectrum = k.new_empty((self.channels, p.outer, p.factors[0] * p.keep), dtype=torch.int32)
         largest = k.new_empty((self.channels, p.outer))
         inner_filter_kernel[(p.outer, self.channels)](
-            z, scales, spectrum, largest, *self.middle, taps.count, p.outer, BN=self.columns, **options("inner filter", p)
+            z, scales, spectrum, largest, *self.middle, taps.count, p.outer, BN=self.columns, **inner_options("inner filter", p)
         )
         _, exponent = torch.frexp(largest.amax(1))
         one = torch.ones_like(largest[:, 0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.conv_fft.transforms import Plan, pack, weights
+from kernels.conv_fft.transforms import Plan, in_order, pack, thread_order, weights
 
 
 def folded(k: Tensor, reverse: Tensor | None, points: int) -> Tensor:
@@ -24,9 +24,9 @@ def folded(k: Tensor, reverse: Tensor | None, points: int) -> Tensor:
 
 
 def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan) -> tuple[Tensor, Tensor]:
-    """(H, outer, Na, keep) packed float16, each channel scaled by a power of two to a largest part in [2, 4).
+    """Packed float16 in the kernels' order, each channel scaled by a power of two to a largest part in [2, 4).
 
-    (H,) the scales.
+    In thread order: (H, outer, Na keep). (H,) the scales.
     """
     n_a, n_b = p.factors
     values = torch.fft.fft(
@@ -37,13 +37,14 @@ def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan) -> tuple[Tensor,
     values = (values / scale[:, None]).view(-1, n_b, n_a, p.outer)
     if p.keep < n_b:
         values = values.roll(p.keep // 2, 1)[:, : p.keep]
-    return pack(values.permute(0, 3, 2, 1).contiguous()), scale
+    return thread_order(pack(values.permute(0, 3, 2, 1).contiguous())).contiguous(), scale
 
 
 def filter_gradients(gradient: Tensor, p: Plan, dk: Tensor, dreverse: Tensor | None) -> None:
-    """Add to dk and dreverse what the spectrum's gradient (H, outer, Na, keep, 2) is to the taps."""
+    """Add to dk and dreverse what the spectrum's gradient (H, outer, 2, Na keep), in thread order, is to the taps."""
     n_a, n_b = p.factors
-    values = torch.view_as_complex(gradient).permute(0, 3, 2, 1)
+    parts = in_order(gradient, n_a, p.keep)
+    values = torch.complex(parts[:, :, 0], parts[:, :, 1]).permute(0, 3, 2, 1)
     if p.keep < n_b:
         left_out = values.new_zeros(len(values), n_b - p.keep, n_a, p.outer)
         values = torch.cat([values, left_out], 1).roll(-(p.keep // 2), 1)

@@ -26,8 +26,8 @@ from torch import Tensor
 # which needs more registers.
 FORWARD = {256: (16, 16), 512: (32, 16), 1024: (32, 32), 2048: (64, 32), 4096: (64, 64), 8192: (128, 64)}
 BACKWARD = FORWARD | {1024: (64, 16), 4096: (128, 32)}
-# The inner transforms of long convolutions.
-INNER = (512, 1024, 2048, 4096)
+# The inner transforms of long convolutions, NA x NB.
+INNER = {512: (32, 16), 1024: (32, 32), 2048: (32, 64), 4096: (64, 64)}
 
 # Outer transforms that are done in two factors.
 OUTER = {256: (16, 16), 512: (32, 16), 1024: (32, 32)}
@@ -89,7 +89,7 @@ def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool 
         outer = 16 * math.ceil(length / inner / 16)
         if outer > 64:
             outer = 1 << (outer - 1).bit_length()
-        n1, n2 = FORWARD[inner]
+        n1, n2 = INNER[inner]
         keep = max(16, int(n2 * fraction))
         points = outer * inner
         middle = max(8 * points / _BANDWIDTH, points * 16 * (max(n1, 64) + keep) / _rate(n2))
@@ -136,13 +136,49 @@ def plain_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor
     return real, imaginary
 
 
+def _real_form(real: Tensor, imaginary: Tensor) -> Tensor:
+    """[Fr -Fi; Fi Fr] of a complex matrix F (n, m): (2n, 2m), real and imaginary parts in turn, eight rows and columns of each."""
+    n, m = real.shape
+    parts = torch.stack([torch.stack([real, -imaginary], 1), torch.stack([imaginary, real], 1)], 1)  # (n, 2, 2, m)
+    return parts.view(n // 8, 8, 2, 2, m // 8, 8).permute(0, 2, 1, 4, 3, 5).reshape(2 * n, 2 * m)
+
+
+@functools.lru_cache(maxsize=64)
+def inner_matrices(na: int, nb: int, keep: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What transforms tiles of `triton_tiles` from the left, over a, and from the right, over b: (2 na, 2 na), (2 nb, 2 keep)."""
+    first = _real_form(*_plain(na, torch.arange(na)))
+    real, imaginary = _plain(nb, _kept(nb, keep))
+    return first.to(device, torch.float16), _real_form(real, -imaginary).to(device, torch.float16)
+
+
+def _plain(points: int, columns: Tensor) -> tuple[Tensor, Tensor]:
+    real, imaginary = _phases(4 * torch.arange(points), columns, points)
+    return real / math.sqrt(points), imaginary / math.sqrt(points)
+
+
+def _kept(points: int, keep: int) -> Tensor:
+    return torch.arange(keep) - (keep // 2 if keep < points else 0)
+
+
+def thread_order(values: Tensor) -> Tensor:
+    """(..., na, nb) to (..., na nb), in the order in which threads hold them: see `triton_tiles`."""
+    *before, na, nb = values.shape
+    values = values.reshape(*before, na, nb // 16, 2, 4, 2)
+    return values.movedim(-4, len(before)).transpose(-3, -2).reshape(*before, na * nb)
+
+
+def in_order(values: Tensor, na: int, nb: int) -> Tensor:
+    """The inverse of `thread_order`."""
+    before = values.shape[:-1]
+    values = values.reshape(*before, nb // 16, na, 4, 2, 2)
+    return values.transpose(-3, -2).movedim(len(before), -4).reshape(*before, na, nb)
+
+
 @functools.lru_cache(maxsize=64)
 def kept_columns(points: int, keep: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """F2 (points, keep) (real, imaginary), float16: all columns in order, or the `keep` of lowest frequency, from -keep/2."""
-    columns = torch.arange(keep) - (keep // 2 if keep < points else 0)
-    real, imaginary = _phases(4 * torch.arange(points), columns, points)
-    size = math.sqrt(points)
-    return (real / size).to(device, torch.float16).contiguous(), (imaginary / size).to(device, torch.float16).contiguous()
+    real, imaginary = (m.to(device, torch.float16).contiguous() for m in _plain(points, _kept(points, keep)))
+    return real, imaginary
 
 
 @functools.lru_cache(maxsize=64)
@@ -159,9 +195,8 @@ def exact_constants(factors: tuple[int, int], keep: int, device: torch.device) -
     T's real and imaginary part, float32.
     """
     n1, n2 = factors
-    columns = torch.arange(keep) - (keep // 2 if keep < n2 else 0)
     first = [m / math.sqrt(n1) for m in _phases(_quarters(n1), torch.arange(n1), n1)]
-    second = [m / math.sqrt(n2) for m in _phases(4 * torch.arange(n2), columns, n2)]
+    second = _plain(n2, _kept(n2, keep))
     halves = [torch.stack([m.half(), (m - m.half().double()).half()]) for m in (*first, *second)]
     return tuple(
         m.to(device).contiguous() for m in (*halves, *(t.float() for t in _phases(_quarters(n1), torch.arange(n2), n1 * n2)))

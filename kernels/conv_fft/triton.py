@@ -17,18 +17,13 @@ from kernels.conv_fft.document_kernels import document_configurations
 from kernels.conv_fft.launch_blocks import Blocks
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
 from kernels.conv_fft.launch_long import SPILLS as OUTER_SPILLS
-from kernels.conv_fft.launch_long import Long, outer_options, two_factor_tile
+from kernels.conv_fft.launch_long import INNER_SPILLS, Long, inner_options, outer_options, two_factor_tile
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
-from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan, plan
+from kernels.conv_fft.transforms import BACKWARD, FORWARD, INNER, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
-from kernels.conv_fft.triton_long import (
-    inner_bwd_kernel,
-    inner_filter_kernel,
-    inner_fwd_kernel,
-    outer_fwd_kernel,
-    outer_inv_kernel,
-)
+from kernels.conv_fft.triton_inner import inner_bwd_kernel, inner_filter_kernel, inner_fwd_kernel
+from kernels.conv_fft.triton_long import outer_fwd_kernel, outer_inv_kernel
 from kernels.conv_fft.triton_outer import outer_two_fwd_kernel, outer_two_inv_kernel
 from kernels.conv_fft.triton_table import zero_tails_kernel
 from kernels.triton_support import TRITON_TYPES
@@ -112,8 +107,8 @@ def _rows(u: Tensor, document_starts: Tensor | None, longest: int, table: Tensor
 def shipped() -> Iterator[Configuration]:
     """The sizes that need most of a multiprocessor, bfloat16: others are the same code with smaller tiles."""
     pointers = dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
-    pointers |= dict.fromkeys(("F1R", "F1I", "FR", "FI", "F2R", "F2I"), "*fp16")
-    pointers |= dict.fromkeys(("K", "T", "T1", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG"), "*i32")
+    pointers |= dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "G1", "G2", "Z", "ZX", "ZG"), "*fp16")
+    pointers |= dict.fromkeys(("K", "T", "T1", "SHIFT", "LENGTH", "COUNT"), "*i32")
     pointers |= dict.fromkeys(
         ("K_SCALE", "K_INVERSE", "K_LARGEST", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "DK_SCALE"), "*fp32"
     ) | {"FIRST": "*i64"}
@@ -153,15 +148,16 @@ def shipped() -> Iterator[Configuration]:
             constants = {"M": 2048, "ALIGN": 8, "ALIGN_END": 8} | more
             allowed = OUTER_SPILLS.get((f"{name} in two", outer), 0)
             yield _configuration(f"{name} in two {outer}", kernel, pointers, constants, two_factor_tile(outer), allowed, True)
-    for inner in (4096,):
+    for inner in (1024, 2048, 4096):
         for name, kernel, more in (
             ("inner forward", inner_fwd_kernel, {}),
             ("inner backward", inner_bwd_kernel, {"NEEDS_Y": True, "TAPS": True}),
             ("inner filter", inner_filter_kernel, {}),
         ):
-            p = _plan(inner, 16, False)
-            allowed = SPILLS.get((name, *p.factors), 0)
-            yield _configuration(f"{name} {inner}", kernel, pointers, more | {"BN": 256}, options(name, p), allowed, True)
+            p = Plan(inner * 64, 64, inner, INNER[inner], INNER[inner][1], 0.0)
+            allowed = INNER_SPILLS.get((name, *p.factors), 0)
+            launch = inner_options(name, p)
+            yield _configuration(f"{name} {inner}", kernel, pointers, more | {"BN": 16}, launch, allowed, True)
 
     yield from document_configurations()
 

@@ -55,6 +55,12 @@ def _row(
     return x
 
 
+@triton.jit
+def _packed(p_z, there):
+    """Complex numbers in pairs of halves, for they are exchanged in words."""
+    return pack(tl.load(p_z, mask=there, other=0.0), tl.load(p_z + 16, mask=there, other=0.0))
+
+
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
 def outer_two_fwd_kernel(
     U, PRE, Z, Z_SCALE, F1R, F1I, F2R, F2I, T1, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
@@ -62,7 +68,7 @@ def outer_two_fwd_kernel(
     M: tl.constexpr, NA: tl.constexpr, NB: tl.constexpr, BC: tl.constexpr,
     HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """Grid (M / BC, channels, splits): Z (channels, rows, NA NB, M) packed, Z_SCALE (channels, rows, M / BC).
+    """Grid (M / BC, channels, splits): Z (channels, rows, NA NB, M / 16, 2, 16), Z_SCALE (channels, rows, M / BC).
 
     EARLY: whether the next row is read before this one's products.
     """
@@ -77,7 +83,8 @@ def outer_two_fwd_kernel(
     p_between = T1 + a[:, None] * NB + bc[None, :] // BC
     ac = tl.arange(0, NA * BC)
     p_twiddle = T + ((ac // BC) * M + i_n * BC + ac % BC)[:, None] * NB + tl.arange(0, NB)[None, :]
-    out = tl.arange(0, NA * NB)[:, None] * M + i_n * BC + tl.arange(0, BC)[None, :]
+    column = i_n * BC + tl.arange(0, BC)
+    out = tl.arange(0, NA * NB)[:, None] * (2 * M) + (column // 16 * 32 + column % 16)[None, :]
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     lo = begin + tl.program_id(2) * ROWS
@@ -102,7 +109,9 @@ def outer_two_fwd_kernel(
         yr, yi = times(yr, yi, tl.load(p_twiddle))
         z = tl.permute(tl.reshape(pack(yr, yi), (NA, BC, NB)), (2, 0, 1))
         where = i_c * capacity + (r - begin)
-        tl.store(Z + where * (NA * NB * M) + out, tl.reshape(z, (NA * NB, BC)))
+        zr, zi = unpack(tl.reshape(z, (NA * NB, BC)))
+        tl.store(Z + where * (2 * NA * NB * M) + out, zr)
+        tl.store(Z + where * (2 * NA * NB * M) + out + 16, zi)
         tl.store(Z_SCALE + where * tiles + i_n, scale)
 
 
@@ -128,21 +137,22 @@ def outer_two_inv_kernel(
     b = tl.arange(0, NB)
     p_between = T1 + (ac // BC)[:, None] * NB + b[None, :]
     p_twiddle = T + ((ac // BC) * M + i_n * BC + ac % BC)[:, None] * NB + b[None, :]
-    source = tl.arange(0, N1)[:, None] * M + i_n * BC + tl.arange(0, BC)[None, :]
+    column = i_n * BC + tl.arange(0, BC)
+    source = tl.arange(0, N1)[:, None] * (2 * M) + (column // 16 * 32 + column % 16)[None, :]
     k_scale = tl.load(K_SCALE + i_h)
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     lo = begin + tl.program_id(2) * ROWS
     hi = tl.minimum(lo + ROWS, end)
     if EARLY:
-        ahead = tl.load(Z + (i_c * capacity + (lo - begin)) * (N1 * M) + source, mask=lo < hi, other=0)
+        ahead = _packed(Z + (i_c * capacity + (lo - begin)) * (2 * N1 * M) + source, lo < hi)
     for r in range(lo, hi):
         where = i_c * capacity + (r - begin)
         if EARLY:
             z = ahead
-            ahead = tl.load(Z + (where + 1) * (N1 * M) + source, mask=r + 1 < hi, other=0)
+            ahead = _packed(Z + (where + 1) * (2 * N1 * M) + source, r + 1 < hi)
         else:
-            z = tl.load(Z + where * (N1 * M) + source)
+            z = _packed(Z + where * (2 * N1 * M) + source, True)
         z = tl.permute(tl.reshape(z, (NB, NA, BC)), (1, 2, 0))
         zr, zi = unpack(tl.reshape(z, (NA * BC, NB)))
         zr, zi = times_conjugate(zr.to(tl.float32), zi.to(tl.float32), tl.load(p_twiddle))
