@@ -20,9 +20,11 @@ from kernels.conv_fft.rows import Rows, whole_rows
 from kernels.conv_fft.spectrum import filter_gradients, filter_spectrum
 from kernels.conv_fft.transforms import (
     OUTER,
+    RADIX,
     Plan,
     inner_matrices,
     plain_matrix,
+    radix_constants,
     thread_order,
     twiddles,
     twiddles_in_two,
@@ -30,6 +32,7 @@ from kernels.conv_fft.transforms import (
 )
 from kernels.conv_fft.triton_inner import inner_bwd_kernel, inner_filter_kernel, inner_fwd_kernel
 from kernels.conv_fft.triton_long import outer_fwd_kernel, outer_inv_kernel
+from kernels.conv_fft.triton_radix import outer_radix_fwd_kernel, outer_radix_inv_kernel
 from kernels.conv_fft.triton_outer import outer_two_fwd_kernel, outer_two_inv_kernel
 from kernels.triton_support import TRITON_TYPES
 
@@ -57,6 +60,10 @@ def two_factor_tile(outer: int) -> dict[str, int]:
     return tile | ({"maxnreg": 128} if outer <= 256 else {})
 
 
+# Columns and warps of the outer transform in registers, and what else its kernels are launched with.
+RADIX_TILE = {"NA": 16, "BC": 32, "num_warps": 4, "num_stages": 1}
+RADIX_FORWARD: dict[str, int] = {}
+RADIX_INVERSE: dict[str, int] = {}
 # Bytes of registers that a thread may spill, by (kernel, points).
 SPILLS = {("outer forward", 128): 160, ("outer forward in two", 1024): 224, ("outer inverse in two", 1024): 352}
 # Registers a thread may have, by (kernel, rows of its tile), where fewer than 255 put more programs on a multiprocessor.
@@ -106,7 +113,13 @@ class Long:
         self.p, self.rows, self.i = p, rows, i
         self.capacity = rows.most[i]
         self.in_two = p.outer in OUTER
-        if self.in_two:
+        self.in_registers = p.outer == RADIX
+        if self.in_registers:
+            self.columns = RADIX_TILE["BC"]
+            matrix, between, threads, lines = radix_constants(p.inner, self.columns, u.device)
+            self.ends = matrix, between, threads
+            self.ends_inverse = matrix, between, lines
+        elif self.in_two:
             na, nb = OUTER[p.outer]
             self.columns = two_factor_tile(p.outer)["BC"]
             between = twiddles(na, nb, True, u.device), twiddles_in_two((na, nb), p.inner, u.device)
@@ -191,7 +204,9 @@ class Long:
         z = u.new_empty((channels, rows.most[i], self.p.outer, self.p.inner // 16, 2, 16), dtype=torch.float16)
         scales = u.new_empty((channels, rows.most[i], self.p.inner // self.columns), dtype=torch.float32)
         grid, each = self._grid(rows, i, channels)
-        if self.in_two:
+        if self.in_registers:
+            kernel, launch = outer_radix_fwd_kernel, RADIX_TILE | RADIX_FORWARD
+        elif self.in_two:
             kernel, launch = outer_two_fwd_kernel, two_factor_tile(self.p.outer)
         else:
             kernel, launch = outer_fwd_kernel, outer_options("outer forward", self.p.outer)
@@ -208,12 +223,15 @@ class Long:
     ) -> None:  # fmt: skip
         """The outer inverse, times the first of `a` into its second, and the same for `b`."""
         grid, each = self._grid(rows, i, len(z))
-        if self.in_two:
+        ends = self.ends
+        if self.in_registers:
+            kernel, launch, ends = outer_radix_inv_kernel, RADIX_TILE | RADIX_INVERSE, self.ends_inverse
+        elif self.in_two:
             kernel, launch = outer_two_inv_kernel, two_factor_tile(self.p.outer)
         else:
             kernel, launch = outer_inv_kernel, outer_options("outer inverse", self.p.outer)
         kernel[grid](
-            z, scales, k_scale, *a, *b, *self.ends, *self._table(rows, i, a[1].shape[-1], first, each),
+            z, scales, k_scale, *a, *b, *ends, *self._table(rows, i, a[1].shape[-1], first, each),
             M=self.p.inner, HAS_A=a[0] is not None, HAS_B=b[0] is not None, SCALE_BY_K1=by_k1,
             **_alignment(rows), TYPE=TRITON_TYPES[a[1].dtype], **launch,
         )  # fmt: skip

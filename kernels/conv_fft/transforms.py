@@ -29,8 +29,9 @@ BACKWARD = FORWARD | {1024: (64, 16), 4096: (128, 32)}
 # The inner transforms of long convolutions, NA x NB.
 INNER = {512: (32, 16), 1024: (32, 32), 2048: (32, 64), 4096: (64, 64)}
 
-# Outer transforms that are done in two factors.
+# Outer transforms that are done in two factors; and the one of those whose second is done in registers.
 OUTER = {256: (16, 16), 512: (32, 16), 1024: (32, 32)}
+RADIX = 256
 
 # For the cost model, what these kernels reach on an H100 SXM (3.0 TB/s of copy): bytes per second, and float16 operations
 # per second of products so wide that their width does not matter.
@@ -208,6 +209,22 @@ def twiddles_in_two(factors: tuple[int, int], n2: int, device: torch.device) -> 
     """T of an outer transform of two factors, n2 columns: (Na, n2, Nb), packed."""
     n_a, n_b = factors
     return twiddles(n_a * n_b, n2, True, device).view(n_b, n_a, n2).permute(1, 2, 0).contiguous()
+
+
+@functools.lru_cache(maxsize=16)
+def radix_constants(n2: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `triton_radix` takes for n2 columns, a tile of `columns` at a time.
+
+    The matrix of the first factor: (2, 16, 16) float16, by eight ka their real parts and then the imaginary ones; what makes the
+    second unitary is in it. The twiddles between the factors, (16, 16) packed. Those after both, (tiles, 2, 16 8 columns) packed,
+    in the order of the threads; and in that of lines of columns, (tiles, 2, 16, 8, columns).
+    """
+    real, imaginary = (m / 16 for m in _phases(_quarters(16), torch.arange(16), 16))
+    matrix = torch.stack([real.view(2, 8, 16), imaginary.view(2, 8, 16)], 1).reshape(2, 16, 16)
+    lines = twiddles(RADIX, n2, True, device).view(16, 2, 8, n2 // columns, columns).permute(3, 1, 0, 2, 4)
+    threads = lines.view(n2 // columns, 2, 8, 2, 8, columns // 8, 4, 2).permute(0, 1, 2, 5, 4, 6, 3, 7)
+    between = twiddles(16, 16, True, device)
+    return matrix.to(device, torch.float16).contiguous(), between, threads.reshape(n2 // columns, 2, -1), lines.contiguous()
 
 
 def pack(values: Tensor) -> Tensor:

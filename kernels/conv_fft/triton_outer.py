@@ -41,7 +41,7 @@ def _matrices(F1R, F1I, F2R, F2I, NA: tl.constexpr, NB: tl.constexpr):
 
 
 @triton.jit
-def _row(
+def gated_row(
     U, PRE, sample, FIRST, SHIFT, LENGTH, r, there, offset,
     HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr,
 ):  # fmt: skip
@@ -91,13 +91,13 @@ def outer_two_fwd_kernel(
     hi = tl.minimum(lo + ROWS, end)
     offset = i_h * row_length
     if EARLY:
-        ahead = _row(U, PRE, sample, FIRST, SHIFT, LENGTH, lo, lo < hi, offset, HAS_PRE, ALIGN, ALIGN_END)
+        ahead = gated_row(U, PRE, sample, FIRST, SHIFT, LENGTH, lo, lo < hi, offset, HAS_PRE, ALIGN, ALIGN_END)
     for r in range(lo, hi):
         if EARLY:
             x = ahead
-            ahead = _row(U, PRE, sample, FIRST, SHIFT, LENGTH, r + 1, r + 1 < hi, offset, HAS_PRE, ALIGN, ALIGN_END)
+            ahead = gated_row(U, PRE, sample, FIRST, SHIFT, LENGTH, r + 1, r + 1 < hi, offset, HAS_PRE, ALIGN, ALIGN_END)
         else:
-            x = _row(U, PRE, sample, FIRST, SHIFT, LENGTH, r, True, offset, HAS_PRE, ALIGN, ALIGN_END)
+            x = gated_row(U, PRE, sample, FIRST, SHIFT, LENGTH, r, True, offset, HAS_PRE, ALIGN, ALIGN_END)
         scale, inverse = power_of_two(tl.max(tl.max(tl.abs(x), axis=1), axis=0))
         x = (x * inverse).to(tl.float16)
         ar = tl.dot(f1r, x)
