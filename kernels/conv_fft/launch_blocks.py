@@ -69,7 +69,7 @@ class Blocks:
     ) -> None:  # fmt: skip
         """Writes du, dpre, dpost and adds to dk."""
         p = self.p
-        sums = dk.new_empty((1, self.channels, self.blocks, *p.factors, 2))
+        sums = dk.new_empty((1, self.channels, self.blocks, 2, p.points))
         tile = min(TILE, p.points)
         for first, channels in self._groups(2):
             zx, x_scales = self._transformed(u, pre, first, channels)
@@ -98,7 +98,7 @@ class Blocks:
         return self.blocks, channels, min(self.rows.most[self.i], max(1, triton.cdiv(4096, self.blocks * channels)))
 
     def _transformed(self, u: Tensor, gate: Tensor | None, first: int, channels: int) -> tuple[Tensor, Tensor]:
-        z = u.new_empty((channels, self.slots, *self.p.factors), dtype=torch.int32)
+        z = u.new_empty((channels, self.slots, self.p.points), dtype=torch.int32)
         scales = u.new_empty((channels, self.slots), dtype=torch.float32)
         aligned = self.rows.aligned
         block_spectra_kernel[self._grid(channels)](

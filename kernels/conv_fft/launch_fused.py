@@ -13,7 +13,7 @@ import triton
 from torch import Tensor
 
 from kernels.conv_fft.rows import Rows
-from kernels.conv_fft.transforms import Plan, exact_constants, kept_columns, twiddles, weighted_matrix
+from kernels.conv_fft.transforms import Plan, exact_constants, fused_matrices, thread_order, twiddles
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
 from kernels.triton_support import TRITON_TYPES
@@ -42,9 +42,9 @@ def options(kernel: str, p: Plan) -> dict[str, Any]:
     """Constants and launch options by factors."""
     n1, n2 = p.factors
     limit = REGISTERS.get((kernel, n1, n2))
-    first, second = ("N1", "N2") if kernel.startswith("fused") else ("NA", "NB")
     return {
-        first: n1, second: n2, "C2": p.keep, "P": p.rows_per_tile, "num_warps": max(4, n1 // 16), "num_stages": 1,
+        "N1": n1, "N2": n2, "C2": p.keep, "D": p.side_by_side, "P": p.rows_per_tile // p.side_by_side,
+        "num_warps": max(4, n1 // 16), "num_stages": 1,
     } | ({"maxnreg": limit} if limit else {})  # fmt: skip
 
 
@@ -56,13 +56,10 @@ def split(rows: int, per_tile: int, channels: int) -> int:
 
 @functools.lru_cache(maxsize=64)
 def constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
-    """F1, F2 (real, imaginary) and T."""
+    """G1, G2 and T."""
     n1, n2 = p.factors
-    return (
-        *weighted_matrix(n1, p.rows_per_tile, device),
-        *kept_columns(n2, p.keep, device),
-        twiddles(n1, n2, True, device),
-    )
+    matrices = fused_matrices(n1, n2, p.keep, p.rows_per_tile // p.side_by_side, device)
+    return *matrices, thread_order(twiddles(n1, n2, True, device), p.side_by_side).contiguous()
 
 
 class Fused:
@@ -88,7 +85,7 @@ class Fused:
     ) -> None:  # fmt: skip
         """Writes du, dpre, dpost and adds to dk, dreverse."""
         p = self.p
-        sums = dk.new_empty((self.split, self.channels, p.rows_per_tile, p.factors[0], p.keep, 2))
+        sums = dk.new_empty((self.split, self.channels, p.rows_per_tile // p.side_by_side, 2, p.factors[0] * p.keep))
         fused_bwd_kernel[(self.split, self.channels)](
             dy, u, pre, post, du, dpre, dpost, sums, self.spectrum, self.scale, *self.constants, *self._table(),
             **self._flags(pre, post), **options("fused backward", p),
@@ -107,13 +104,13 @@ class Fused:
 
 
 def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int, blocks: int = 0) -> tuple[Tensor, Tensor]:
-    """(channels, N1, keep) packed, and (channels,) the power of two that it is over.
+    """(channels, N1 keep) packed, in thread order, and (channels,) the power of two that it is over.
 
-    With blocks: (channels, blocks, N1, keep) and (channels, blocks), those of `kernels.conv_fft.triton_blocks`.
+    With blocks: (channels, blocks, N1 keep) and (channels, blocks), those of `kernels.conv_fft.triton_blocks`.
     """
     n1, n2 = p.factors
     several = (blocks,) if blocks else ()
-    spectrum = k.new_empty((len(k), *several, n1, p.keep), dtype=torch.int32)
+    spectrum = k.new_empty((len(k), *several, n1 * p.keep), dtype=torch.int32)
     scale = k.new_empty((len(k), *several), dtype=torch.float32)
     filter_spectrum_kernel[(len(k), max(1, blocks))](
         k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), rows.count, i, k.shape[1],
@@ -124,11 +121,11 @@ def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: i
 
 
 def filter_gradient(sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None, blocks: int = 1) -> None:
-    """Add a spectrum's gradient (parts, channels, P, N1, keep, 2), or that of blocks of taps in place of P, to the taps'."""
+    """Add a spectrum's gradient (parts, channels, P, 2, N1 keep), or that of blocks of taps in place of P, to the taps'."""
     n1, n2 = p.factors
     filter_gradient_kernel[(len(dk), blocks)](
         sums, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), rows.count, i, len(sums), dk.shape[1],
         0 if dreverse is None else dreverse.shape[1],
-        N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile, TWO_SIDED=dreverse is not None,
+        N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile // p.side_by_side if blocks == 1 else 1, TWO_SIDED=dreverse is not None,
         num_warps=max(4, n1 // 16),
     )  # fmt: skip

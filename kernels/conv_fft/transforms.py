@@ -61,6 +61,11 @@ class Plan:
         return max(1, 64 // self.factors[0])
 
     @property
+    def side_by_side(self) -> int:
+        """Rows of data in the columns of a tile, D of `triton_tiles`."""
+        return 2 if self.factors[0] < 64 else 1
+
+    @property
     def order(self) -> int:
         return 2 if self.outer == 1 else 3
 
@@ -152,6 +157,16 @@ def inner_matrices(na: int, nb: int, keep: int, device: torch.device) -> tuple[T
     return first.to(device, torch.float16), _real_form(real, -imaginary).to(device, torch.float16)
 
 
+@functools.lru_cache(maxsize=64)
+def fused_matrices(n1: int, n2: int, keep: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """F1, weights included, `copies` times along the diagonal, of real samples, (2 copies n1, copies n1); F2 as above."""
+    parts = (m / math.sqrt(n1) for m in _phases(_quarters(n1), torch.arange(n1), n1))
+    real, imaginary = (torch.block_diag(*[m] * copies).view(copies * n1 // 8, 8, copies * n1) for m in parts)
+    first = torch.stack([real, imaginary], 1).reshape(2 * copies * n1, copies * n1)
+    real, imaginary = _plain(n2, _kept(n2, keep))
+    return first.to(device, torch.float16), _real_form(real, -imaginary).to(device, torch.float16)
+
+
 def _plain(points: int, columns: Tensor) -> tuple[Tensor, Tensor]:
     real, imaginary = _phases(4 * torch.arange(points), columns, points)
     return real / math.sqrt(points), imaginary / math.sqrt(points)
@@ -161,18 +176,17 @@ def _kept(points: int, keep: int) -> Tensor:
     return torch.arange(keep) - (keep // 2 if keep < points else 0)
 
 
-def thread_order(values: Tensor) -> Tensor:
+def thread_order(values: Tensor, d: int = 2) -> Tensor:
     """(..., na, nb) to (..., na nb), in the order in which threads hold them: see `triton_tiles`."""
     *before, na, nb = values.shape
-    values = values.reshape(*before, na, nb // 16, 2, 4, 2)
-    return values.movedim(-4, len(before)).transpose(-3, -2).reshape(*before, na * nb)
+    values = values.reshape(-1, 2 // d, na * d // 2, nb // 16, 2, 4, 2)
+    return values.permute(0, 1, 3, 2, 5, 4, 6).reshape(*before, na * nb)
 
 
 def in_order(values: Tensor, na: int, nb: int) -> Tensor:
-    """The inverse of `thread_order`."""
+    """The inverse of `thread_order` where d = 2."""
     before = values.shape[:-1]
-    values = values.reshape(*before, nb // 16, na, 4, 2, 2)
-    return values.transpose(-3, -2).movedim(len(before), -4).reshape(*before, na, nb)
+    return values.reshape(-1, nb // 16, na, 4, 2, 2).permute(0, 2, 1, 4, 3, 5).reshape(*before, na, nb)
 
 
 @functools.lru_cache(maxsize=64)

@@ -21,6 +21,7 @@ import triton.language as tl
 from kernels.conv_fft.triton_fused import (
     edges_of,
     framed,
+    matrices,
     pack,
     power_of_two,
     row_scale,
@@ -31,6 +32,7 @@ from kernels.conv_fft.triton_fused import (
     times_conjugate,
     unpack,
 )
+from kernels.conv_fft.triton_tiles import store_table, table
 
 
 @triton.jit
@@ -48,27 +50,21 @@ def _document(FIRST, SHIFT, LENGTH, r, rank, row_length, channels, N: tl.constex
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "channels", "slots", "blocks"])
 def block_spectra_kernel(
-    U, PRE, Z, Z_SCALE, F1R, F1I, F2R, F2I, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
+    U, PRE, Z, Z_SCALE, G1, G2, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
     first_channel, channels, slots, blocks,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
-    """Grid (blocks, channels of the group, splits): Z (channels, slots, N1, C2) packed, Z_SCALE (channels, slots)."""
+    """Grid (blocks, channels of the group, splits): Z (channels, slots, N1 C2) packed, in thread order, Z_SCALE (channels, slots)."""
     i_c = tl.program_id(1).to(tl.int64)
     N: tl.constexpr = N1 * N2
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     if begin + tl.program_id(2) >= end:
         return
+    g1, g2 = matrices(G1, G2, N1, N2, C2)
     rows = tl.arange(0, N1)
     n2 = tl.arange(0, N2)
-    c2 = tl.arange(0, C2)
-    matrix = rows[:, None] * N1 + rows[None, :]
-    f1r = tl.load(F1R + matrix)
-    f1i = tl.load(F1I + matrix)
-    f2r = tl.load(F2R + n2[:, None] * C2 + c2[None, :])
-    f2i = tl.load(F2I + n2[:, None] * C2 + c2[None, :])
     inside = rows[:, None] * N2 + n2[None, :]
-    p_twiddle = T + inside
     for r in range(begin + tl.program_id(2), end, tl.num_programs(2)):
         first, shift, length, count, slot = _document(FIRST, SHIFT, LENGTH, r, r - begin, row_length, channels, N, blocks)
         first = tl.multiple_of(first + (i_c + first_channel) * row_length, ALIGN)
@@ -79,11 +75,11 @@ def block_spectra_kernel(
             if HAS_PRE:
                 x *= tl.load(PRE + first + sample, mask=mask, other=0.0).to(tl.float32)
             x = framed(x, sample, shift, length)
-            scale, inverse = row_scale(x, 1, N1)
-            xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
+            scale, inverse = row_scale(x, 1, N1, 1)
+            xr, xi = spectrum_of((x * inverse).to(tl.float16), g1, g2, T, N1, N2, C2, 1, 1, 0)
             at = i_c * slots + slot + j
-            tl.store(Z + at * (N1 * C2) + rows[:, None] * C2 + c2[None, :], pack(xr, xi))
-            tl.store(Z_SCALE + at, tl.max(tl.max(scale, axis=1), axis=0))
+            store_table(Z + at * (N1 * C2), pack(xr, xi), N1, C2, 1)
+            tl.store(Z_SCALE + at, scale)
 
 
 @triton.jit
@@ -101,14 +97,14 @@ def _scale_of(p_scale, p_k_scale, j, count, CONJUGATE: tl.constexpr):
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "channels", "slots", "blocks"])
 def block_product_kernel(
-    Z, Z_SCALE, K, K_SCALE, A, OUT_A, B, OUT_B, F1R, F1I, F2R, F2I, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
+    Z, Z_SCALE, K, K_SCALE, A, OUT_A, B, OUT_B, G1, G2, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
     first_channel, channels, slots, blocks,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, CONJUGATE: tl.constexpr, HAS_A: tl.constexpr, HAS_B: tl.constexpr,
     ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
     """Grid (blocks, channels of the group, splits): y times A into OUT_A, times B into OUT_B.
 
-    y: the filter's convolution, or CONJUGATE the transposed one, for gradients. K (channels, blocks, N1, C2): G, packed.
+    y: the filter's convolution, or CONJUGATE the transposed one, for gradients. K (channels, blocks, N1 C2): G, packed.
     """
     i_c = tl.program_id(1).to(tl.int64)
     i_h = i_c + first_channel
@@ -117,17 +113,10 @@ def block_product_kernel(
     end = tl.load(COUNT + WHICH + 1)
     if begin + tl.program_id(2) >= end:
         return
+    g1, g2 = matrices(G1, G2, N1, N2, C2)
     rows = tl.arange(0, N1)
     n2 = tl.arange(0, N2)
-    c2 = tl.arange(0, C2)
-    matrix = rows[:, None] * N1 + rows[None, :]
-    f1r = tl.load(F1R + matrix)
-    f1i = tl.load(F1I + matrix)
-    f2r = tl.load(F2R + n2[:, None] * C2 + c2[None, :])
-    f2i = tl.load(F2I + n2[:, None] * C2 + c2[None, :])
     inside = rows[:, None] * N2 + n2[None, :]
-    p_twiddle = T + inside
-    point = rows[:, None] * C2 + c2[None, :]
     p_k_scale = K_SCALE + i_h * blocks
     for r in range(begin + tl.program_id(2), end, tl.num_programs(2)):
         first, shift, length, count, slot = _document(FIRST, SHIFT, LENGTH, r, r - begin, row_length, channels, N, blocks)
@@ -135,21 +124,21 @@ def block_product_kernel(
         at = i_c * slots + slot
         for j in range(tl.program_id(0), count, tl.num_programs(0)):
             scale, inverse = _scale_of(Z_SCALE + at, p_k_scale, j, count, CONJUGATE)
-            zr = tl.zeros((N1, C2), tl.float32)
-            zi = tl.zeros((N1, C2), tl.float32)
+            zr = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
+            zi = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
             terms = count - j if CONJUGATE else j + 1
             for b in range(0, terms):
                 other = at + (j + b if CONJUGATE else j - b)
                 factor = tl.load(Z_SCALE + other) * tl.load(p_k_scale + b) * inverse
-                xr, xi = unpack(tl.load(Z + other * (N1 * C2) + point))
-                filter = tl.load(K + (i_h * blocks + b) * (N1 * C2) + point)
+                xr, xi = unpack(table(Z + other * (N1 * C2), N1, C2, 1))
+                filter = table(K + (i_h * blocks + b) * (N1 * C2), N1, C2, 1)
                 if CONJUGATE:
                     pr, pi = times_conjugate(xr.to(tl.float32), xi.to(tl.float32), filter)
                 else:
                     pr, pi = times(xr.to(tl.float32), xi.to(tl.float32), filter)
                 zr += pr * factor
                 zi += pi * factor
-            y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * scale
+            y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
             start = rows[:, None] * N2 + j * N
             shifts = tl.zeros((N1, 1), tl.int32) + shift
             lengths = tl.zeros((N1, 1), tl.int32) + length
@@ -164,7 +153,7 @@ def block_filter_gradient_kernel(
     ZX, ZX_SCALE, ZG, ZG_SCALE, DK, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, first_channel, channels, slots, blocks,
     N: tl.constexpr, POINTS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Grid (POINTS / TILE, blocks, channels of the group): DK (channels, blocks, POINTS, 2), the gradient of K."""
+    """Grid (POINTS / TILE, blocks, channels of the group): DK (channels, blocks, 2, POINTS), the gradient of K."""
     i_b = tl.program_id(1)
     i_c = tl.program_id(2).to(tl.int64)
     point = tl.program_id(0) * TILE + tl.arange(0, TILE)
@@ -193,6 +182,6 @@ def block_filter_gradient_kernel(
             sum_i += gi * wr - gr * wi
             before_r = xr
             before_i = xi
-    p_sum = DK + (((i_c + first_channel) * blocks + i_b) * POINTS + point) * 2
+    p_sum = DK + ((i_c + first_channel) * blocks + i_b) * (2 * POINTS) + point
     tl.store(p_sum, sum_r)
-    tl.store(p_sum + 1, sum_i)
+    tl.store(p_sum + POINTS, sum_i)

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from kernels.conv_fft.triton_fused import pack, power_of_two
+from kernels.conv_fft.triton_tiles import place
 
 
 @triton.jit
@@ -41,7 +42,7 @@ def filter_spectrum_kernel(
     TAPS, REVERSE, K, K_SCALE, F1R, F1I, F2R, F2I, COS, SIN, COUNT, WHICH, taps, reverse_taps,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TWO_SIDED: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
-    """Grid (channels, blocks of N1 N2 taps): K (channels, blocks, N1, C2) packed, scaled to a largest part in [2, 4).
+    """Grid (channels, blocks of N1 N2 taps): K (channels, blocks, N1 C2) packed, in thread order, to a largest part in [2, 4).
 
     K_SCALE (channels, blocks) what it was over. BLOCKS: each with the block of taps before it as the reverse filter.
     """
@@ -85,7 +86,7 @@ def filter_spectrum_kernel(
     largest = tl.maximum(tl.max(tl.max(tl.abs(xr), axis=1), axis=0), tl.max(tl.max(tl.abs(xi), axis=1), axis=0))
     k_scale, k_inverse = power_of_two(largest)
     k_inverse *= 2.0
-    p_k = K + i_k * (N1 * C2) + n1[:, None] * C2 + c2[None, :]
+    p_k = K + i_k * (N1 * C2) + place(n1[:, None], c2[None, :], N1, C2, 2 if N1 < 64 else 1)
     tl.store(p_k, pack(xr * k_inverse, xi * k_inverse))
     # The matrices are unitary and a filter's transform is not.
     tl.store(K_SCALE + i_k, scale * k_scale * tl.sqrt(float(N1 * N2)) * 0.5)
@@ -98,7 +99,7 @@ def filter_gradient_kernel(
 ):  # fmt: skip
     """Grid (channels, blocks of N1 N2 taps): add to DTAPS, DREVERSE what the gradient of a spectrum is to them.
 
-    DK (parts, channels, blocks, P N1, C2, 2): summed over parts and P.
+    DK (parts, channels, blocks, P, 2, N1 C2), in thread order: summed over parts and P.
     """
     i_h = tl.program_id(0).to(tl.int64)
     i_k = i_h * tl.num_programs(1) + tl.program_id(1)
@@ -109,13 +110,14 @@ def filter_gradient_kernel(
     n1 = tl.arange(0, N1)
     n2 = tl.arange(0, N2)
     c2 = tl.arange(0, C2)
+    inside = place(n1[:, None], c2[None, :], N1, C2, 2 if N1 < 64 else 1)
     zr = tl.zeros((N1, C2), tl.float32)
     zi = tl.zeros((N1, C2), tl.float32)
     for s in range(parts):
         for p in tl.static_range(P):
-            at = DK + (((s * channels + i_k) * P + p) * (N1 * C2) + n1[:, None] * C2 + c2[None, :]) * 2
+            at = DK + ((s * channels + i_k) * P + p) * (2 * N1 * C2) + inside
             zr += tl.load(at)
-            zi += tl.load(at + 1)
+            zi += tl.load(at + N1 * C2)
     largest = tl.maximum(tl.max(tl.max(tl.abs(zr), axis=1), axis=0), tl.max(tl.max(tl.abs(zi), axis=1), axis=0))
     scale, inverse = power_of_two(largest)
     scale *= tl.sqrt(float(N1 * N2))

@@ -1,8 +1,8 @@
 """One program per row, or several: the whole right-angle transform, its product with the filter and the way back, on chip.
 
-The rows of a tile are `P` rows of data by N1 (P N1 = 64 or 128), block-diagonal in the first factor, so that every product
-has a tensor-core tile's height. float16 operands, float32 sums. Each row is scaled by a power of two to a largest value in
-[1, 2).
+In the tiles of `triton_tiles`: a row of data whose first factor N1 is 64 or 128; two with 32, side by side; four with 16, of
+which two and two are one above the other, block-diagonal in the first factor. A *line* is N2 samples of a row, lines are ordered
+as (P, N1, D). float16 operands, float32 sums. Each row is scaled by a power of two to a largest value in [1, 2).
 """
 
 # Triton's decorators hide from type checkers how kernels are launched and what they return.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.conv_fft.triton_tiles import lying, of_lying, of_standing, standing, store_table, table
 from kernels.triton_support import narrow
 
 
@@ -83,16 +84,31 @@ def power_of_two(largest):
 
 
 @triton.jit
-def row_scale(x, P: tl.constexpr, N1: tl.constexpr):
-    """For each of the P rows of data in the tile x (P N1, N2): scale and inverse, each (P N1, 1)."""
+def row_scale(x, P: tl.constexpr, N1: tl.constexpr, D: tl.constexpr):
+    """Of lines x (P N1 D, N2): scale and inverse of each row of data, (P, D), or scalars where there is one."""
     largest = tl.max(tl.abs(x), axis=1)
-    if P == 1:
-        scale, inverse = power_of_two(tl.max(largest, axis=0))
-        return tl.full((N1, 1), 1.0, tl.float32) * scale, tl.full((N1, 1), 1.0, tl.float32) * inverse
+    if P * D == 1:
+        return power_of_two(tl.max(largest, axis=0))
     else:
-        largest = tl.max(tl.reshape(largest, (P, N1)), axis=1, keep_dims=True)
-        scale, inverse = power_of_two(tl.broadcast_to(largest, (P, N1)))
-        return tl.reshape(scale, (P * N1, 1)), tl.reshape(inverse, (P * N1, 1))
+        return power_of_two(tl.max(tl.reshape(largest, (P, N1, D)), axis=1))
+
+
+@triton.jit
+def by_line(value, P: tl.constexpr, N1: tl.constexpr, D: tl.constexpr):
+    """Each row's value at its lines, (P N1 D, 1)."""
+    if P * D == 1:
+        return value
+    else:
+        return tl.reshape(tl.broadcast_to(value[:, None, :], (P, N1, D)), (P * N1 * D, 1))
+
+
+@triton.jit
+def by_number(value, P: tl.constexpr, N1: tl.constexpr, D: tl.constexpr):
+    """Each row's value at the numbers of its transform, (W, 1, 2, 1)."""
+    if P * D == 1:
+        return value
+    else:
+        return tl.reshape(tl.broadcast_to(value[:, None, :], (P, N1 // 8, D)), (P * N1 // 8, D))[:, None, :, None]
 
 
 # What was loaded before is loaded again rather than kept: registers are what these kernels lack, and the first-level cache
@@ -108,17 +124,6 @@ def load(pointer, offset, mask, FULL: tl.constexpr, AGAIN: tl.constexpr = False)
         return tl.load(pointer + offset, cache_modifier=modifier).to(tl.float32)
     else:
         return tl.load(pointer + offset, mask=mask, other=0.0, cache_modifier=modifier).to(tl.float32)
-
-
-@triton.jit
-def load_table(pointer, TIME: tl.constexpr):
-    """A table of packed complex numbers, for the TIME-th time (0 to 2)."""
-    if TIME == 0:
-        return tl.load(pointer)
-    elif TIME == 1:
-        return tl.load(pointer, cache_modifier=".ca")
-    else:
-        return tl.load(pointer, eviction_policy="evict_last")
 
 
 @triton.jit
@@ -198,28 +203,40 @@ def _save_edge(pointer, GATE, at, value, mask, HAS_GATE: tl.constexpr, TYPE: tl.
 
 
 @triton.jit
-def spectrum_of(x, f1r, f1i, p_twiddle, f2r, f2i, TIME: tl.constexpr):
-    """The right-angle transform of real float16 rows: (P N1, N2) to (P N1, C2), float32 real and imaginary parts."""
-    ar = tl.dot(f1r, x)
-    ai = tl.dot(f1i, x)
-    ar, ai = times(ar, ai, load_table(p_twiddle, TIME))
-    return times_matrix(ar, ai, f2r, f2i)
+def matrices(G1, G2, BM: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr):
+    """(2 BM, BM) and (2 N2, 2 C2) float16."""
+    columns = tl.arange(0, 2 * C2)
+    g1 = tl.load(G1 + tl.arange(0, 2 * BM)[:, None] * BM + tl.arange(0, BM)[None, :])
+    return g1, tl.load(G2 + tl.arange(0, 2 * N2)[:, None] * (2 * C2) + columns[None, :])
 
 
 @triton.jit
-def samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i):
-    """The real part of the inverse transform: (P N1, C2) to (P N1, N2), float32."""
-    er, ei = times_conjugate_matrix(zr, zi, tl.trans(f2r), tl.trans(f2i))
-    er, ei = times_conjugate(er, ei, load_table(p_twiddle, 2))
-    y = tl.dot(tl.trans(f1r), er.to(tl.float16))
-    return tl.dot(tl.trans(f1i), ei.to(tl.float16), y)
+def spectrum_of(
+    x, g1, g2, T, N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, D: tl.constexpr, P: tl.constexpr, TIME: tl.constexpr
+):  # fmt: skip
+    """The right-angle transform of real float16 lines, (P N1 D, N2): real and imaginary parts, (W, 8, 2, C2)."""
+    BM: tl.constexpr = P * N1
+    ar, ai = of_standing(tl.dot(g1, tl.reshape(x, (BM, D * N2))), BM, N2, D)
+    ar, ai = times(ar, ai, table(T, N1, N2, D, P, TIME))
+    return of_lying(tl.dot(lying(ar, ai, BM, N2, D), g2), BM, C2, D)
+
+
+@triton.jit
+def samples_of(
+    zr, zi, g1, g2, T, N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, D: tl.constexpr, P: tl.constexpr
+):  # fmt: skip
+    """The real part of the inverse transform: lines (P N1 D, N2), float32."""
+    BM: tl.constexpr = P * N1
+    er, ei = of_lying(tl.dot(lying(zr, zi, BM, C2, D), tl.trans(g2)), BM, N2, D)
+    er, ei = times_conjugate(er, ei, table(T, N1, N2, D, P, 2))
+    return tl.reshape(tl.dot(tl.trans(g1), standing(er, ei, BM, N2, D)), (BM * D, N2))
 
 
 # What varies from launch to launch: no kernel is compiled for its values.
 @triton.jit(do_not_specialize=["WHICH"])
 def fused_fwd_kernel(
-    U, PRE, POST, Y, K, K_SCALE, F1R, F1I, F2R, F2I, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
-    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr,
+    U, PRE, POST, Y, K, K_SCALE, G1, G2, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
     FRAMED: tl.constexpr,
 ):  # fmt: skip
@@ -231,31 +248,24 @@ def fused_fwd_kernel(
     i_h = tl.program_id(1).to(tl.int64)
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
-    if begin + i_s * P >= end:
+    if begin + i_s * (P * D) >= end:
         return
-    BM: tl.constexpr = P * N1
-    rows = tl.arange(0, BM)
-    matrix = rows[:, None] * BM + rows[None, :]
-    f1r = tl.load(F1R + matrix)
-    f1i = tl.load(F1I + matrix)
-    n2 = tl.arange(0, N2)
-    c2 = tl.arange(0, C2)
-    f2r = tl.load(F2R + n2[:, None] * C2 + c2[None, :])
-    f2i = tl.load(F2I + n2[:, None] * C2 + c2[None, :])
-    p_twiddle = T + (rows % N1)[:, None] * N2 + n2[None, :]
-    p_filter = K + i_h * (N1 * C2) + (rows % N1)[:, None] * C2 + c2[None, :]
+    LINES: tl.constexpr = P * N1 * D
+    g1, g2 = matrices(G1, G2, P * N1, N2, C2)
+    p_filter = K + i_h * (N1 * C2)
     k_scale = tl.load(K_SCALE + i_h)
-    sample = (rows % N1)[:, None] * N2 + n2[None, :]
+    line = tl.arange(0, LINES)
+    start = (line // D % N1)[:, None] * N2
+    sample = start + tl.arange(0, N2)[None, :]
     eighth = sample // 8 * 8
-    start = (rows % N1)[:, None] * N2
-    none = tl.zeros((BM, 1), tl.int32)  # where all rows of the tile are one frame's
-    for r in range(begin + i_s * P, end, tl.num_programs(0) * P):
-        if P == 1:
+    none = tl.zeros((LINES, 1), tl.int32)  # where all lines of the tile are one frame's
+    for r in range(begin + i_s * (P * D), end, tl.num_programs(0) * (P * D)):
+        if P * D == 1:
             first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
             shift = tl.load(SHIFT + r)
             length = tl.load(LENGTH + r)
         else:
-            row = r + rows // N1
+            row = r + line // (N1 * D) * D + line % D
             there = row < end
             first = tl.multiple_of(tl.load(FIRST + row, mask=there, other=0) + i_h * row_length, ALIGN)[:, None]
             shift = tl.load(SHIFT + row, mask=there, other=0)[:, None]
@@ -268,13 +278,13 @@ def fused_fwd_kernel(
             x *= load(PRE, offset, read, FULL)
         if FRAMED:
             x = framed(x, sample, shift, length)
-        scale, inverse = row_scale(x, P, N1)
-        xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
-        zr, zi = times(xr, xi, tl.load(p_filter))
-        y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (scale * k_scale)
+        scale, inverse = row_scale(x, P, N1, D)
+        xr, xi = spectrum_of((x * by_line(inverse, P, N1, D)).to(tl.float16), g1, g2, T, N1, N2, C2, D, P, 0)
+        zr, zi = times(xr, xi, table(p_filter, N1, C2, D, P))
+        y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, D, P) * by_line(scale * k_scale, P, N1, D)
         if FRAMED:
-            head, tail = edges_of(y, start, shift + none, length + none, BM, N2)
-            save_framed(Y, POST, first, start, shift + none, length + none, y, head, tail, HAS_POST, TYPE, BM, N2)
+            head, tail = edges_of(y, start, shift + none, length + none, LINES, N2)
+            save_framed(Y, POST, first, start, shift + none, length + none, y, head, tail, HAS_POST, TYPE, LINES, N2)
         else:
             if HAS_POST:
                 y *= load(POST, offset, mask, FULL)
@@ -284,45 +294,38 @@ def fused_fwd_kernel(
 # What varies from launch to launch: no kernel is compiled for its values.
 @triton.jit(do_not_specialize=["WHICH"])
 def fused_bwd_kernel(
-    DY, U, PRE, POST, DU, DPRE, DPOST, DK, K, K_SCALE, F1R, F1I, F2R, F2I, T, FIRST, SHIFT, LENGTH, COUNT, WHICH,
+    DY, U, PRE, POST, DU, DPRE, DPOST, DK, K, K_SCALE, G1, G2, T, FIRST, SHIFT, LENGTH, COUNT, WHICH,
     row_length,
-    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr,
     FRAMED: tl.constexpr,
 ):  # fmt: skip
     """Gradients; the transform of the input is computed again.
 
-    DK (splits, channels, P N1, C2, 2): sums over a program's rows.
+    DK (splits, channels, P, 2, N1 C2) in thread order: sums over a program's rows, every P-th pair (or row).
     """
     i_s = tl.program_id(0)
     i_h = tl.program_id(1).to(tl.int64)
-    BM: tl.constexpr = P * N1
-    rows = tl.arange(0, BM)
-    matrix = rows[:, None] * BM + rows[None, :]
-    f1r = tl.load(F1R + matrix)
-    f1i = tl.load(F1I + matrix)
-    n2 = tl.arange(0, N2)
-    c2 = tl.arange(0, C2)
-    f2r = tl.load(F2R + n2[:, None] * C2 + c2[None, :])
-    f2i = tl.load(F2I + n2[:, None] * C2 + c2[None, :])
-    p_twiddle = T + (rows % N1)[:, None] * N2 + n2[None, :]
-    p_filter = K + i_h * (N1 * C2) + (rows % N1)[:, None] * C2 + c2[None, :]
+    LINES: tl.constexpr = P * N1 * D
+    g1, g2 = matrices(G1, G2, P * N1, N2, C2)
+    p_filter = K + i_h * (N1 * C2)
     k_scale = tl.load(K_SCALE + i_h)
-    sample = (rows % N1)[:, None] * N2 + n2[None, :]
+    line = tl.arange(0, LINES)
+    start = (line // D % N1)[:, None] * N2
+    sample = start + tl.arange(0, N2)[None, :]
     eighth = sample // 8 * 8
-    start = (rows % N1)[:, None] * N2
-    none = tl.zeros((BM, 1), tl.int32)  # where all rows of the tile are one frame's
+    none = tl.zeros((LINES, 1), tl.int32)  # where all lines of the tile are one frame's
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
-    sum_r = tl.zeros((BM, C2), tl.float32)
-    sum_i = tl.zeros((BM, C2), tl.float32)
-    for r in range(begin + i_s * P, end, tl.num_programs(0) * P):
-        if P == 1:
+    sum_r = tl.zeros((LINES // 16, 8, 2 // D, C2), tl.float32)
+    sum_i = tl.zeros((LINES // 16, 8, 2 // D, C2), tl.float32)
+    for r in range(begin + i_s * (P * D), end, tl.num_programs(0) * (P * D)):
+        if P * D == 1:
             first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
             shift = tl.load(SHIFT + r)
             length = tl.load(LENGTH + r)
         else:
-            row = r + rows // N1
+            row = r + line // (N1 * D) * D + line % D
             there = row < end
             first = tl.multiple_of(tl.load(FIRST + row, mask=there, other=0) + i_h * row_length, ALIGN)[:, None]
             shift = tl.load(SHIFT + row, mask=there, other=0)[:, None]
@@ -335,26 +338,27 @@ def fused_bwd_kernel(
             x *= load(PRE, offset, read, FULL)
         if FRAMED:
             x = framed(x, sample, shift, length)
-        x_scale, inverse = row_scale(x, P, N1)
-        xr, xi = spectrum_of((x * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 0)
+        x_scale, inverse = row_scale(x, P, N1, D)
+        xr, xi = spectrum_of((x * by_line(inverse, P, N1, D)).to(tl.float16), g1, g2, T, N1, N2, C2, D, P, 0)
         spectrum = pack(xr, xi)
         g = load(DY, offset, read, FULL)
         if HAS_POST:
             g *= load(POST, offset, read, FULL)
         if FRAMED:
             g = framed(g, sample, shift, length)
-        g_scale, inverse = row_scale(g, P, N1)
-        gr, gi = spectrum_of((g * inverse).to(tl.float16), f1r, f1i, p_twiddle, f2r, f2i, 1)
+        g_scale, inverse = row_scale(g, P, N1, D)
+        gr, gi = spectrum_of((g * by_line(inverse, P, N1, D)).to(tl.float16), g1, g2, T, N1, N2, C2, D, P, 1)
         pr, pi = times_conjugate(gr, gi, spectrum)
-        sum_r += pr * (x_scale * g_scale)
-        sum_i += pi * (x_scale * g_scale)
-        zr, zi = times_conjugate(gr, gi, load_table(p_filter, 0))
-        dx = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (g_scale * k_scale)
+        both = by_number(x_scale * g_scale, P, N1, D)
+        sum_r += _over_rows(pr * both, D)
+        sum_i += _over_rows(pi * both, D)
+        zr, zi = times_conjugate(gr, gi, table(p_filter, N1, C2, D, P))
+        dx = samples_of(zr, zi, g1, g2, T, N1, N2, C2, D, P) * by_line(g_scale * k_scale, P, N1, D)
         if FRAMED:
-            head, tail = edges_of(dx, start, shift + none, length + none, BM, N2)
+            head, tail = edges_of(dx, start, shift + none, length + none, LINES, N2)
             if HAS_PRE:
-                save_framed(DPRE, U, first, start, shift + none, length + none, dx, head, tail, True, TYPE, BM, N2)
-            save_framed(DU, PRE, first, start, shift + none, length + none, dx, head, tail, HAS_PRE, TYPE, BM, N2)
+                save_framed(DPRE, U, first, start, shift + none, length + none, dx, head, tail, True, TYPE, LINES, N2)
+            save_framed(DU, PRE, first, start, shift + none, length + none, dx, head, tail, HAS_PRE, TYPE, LINES, N2)
         else:
             if HAS_PRE:
                 save(DPRE, offset, mask, dx * load(U, offset, mask, FULL, True), FULL, TYPE)
@@ -362,13 +366,22 @@ def fused_bwd_kernel(
             save(DU, offset, mask, dx, FULL, TYPE)
         if HAS_POST:
             xr, xi = unpack(spectrum)
-            zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), load_table(p_filter, 1))
-            y = samples_of(zr, zi, f1r, f1i, p_twiddle, f2r, f2i) * (x_scale * k_scale)
+            zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), table(p_filter, N1, C2, D, P, 1))
+            y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, D, P) * by_line(x_scale * k_scale, P, N1, D)
             if FRAMED:
-                head, tail = edges_of(y, start, shift + none, length + none, BM, N2)
-                save_framed(DPOST, DY, first, start, shift + none, length + none, y, head, tail, True, TYPE, BM, N2)
+                head, tail = edges_of(y, start, shift + none, length + none, LINES, N2)
+                save_framed(DPOST, DY, first, start, shift + none, length + none, y, head, tail, True, TYPE, LINES, N2)
             else:
                 save(DPOST, offset, mask, y * load(DY, offset, mask, FULL, True), FULL, TYPE)
-    p_sum = DK + ((i_s * tl.num_programs(1) + i_h) * (BM * C2) + rows[:, None] * C2 + c2[None, :]) * 2
-    tl.store(p_sum, sum_r)
-    tl.store(p_sum + 1, sum_i)
+    p_sum = DK + (i_s * tl.num_programs(1) + i_h) * (2 * P * N1 * C2)
+    store_table(p_sum, sum_r, N1, C2, D, P, 2 * N1 * C2)
+    store_table(p_sum + N1 * C2, sum_i, N1, C2, D, P, 2 * N1 * C2)
+
+
+@triton.jit
+def _over_rows(values, D: tl.constexpr):
+    """Summed over the two rows of data that a thread has."""
+    if D == 1:
+        return values
+    else:
+        return tl.sum(values, axis=2, keep_dims=True)

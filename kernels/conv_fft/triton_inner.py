@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from kernels.conv_fft.triton_fused import pack, power_of_two, times, times_conjugate, unpack
-from kernels.conv_fft.triton_tiles import in_thread_order, lying, of_lying, of_standing, standing, table
+from kernels.conv_fft.triton_tiles import lying, of_lying, of_standing, standing, store_table, table
 
 
 @triton.jit
@@ -67,17 +67,17 @@ def _store(Z, base, step, r, count, tile, NA: tl.constexpr, NB: tl.constexpr, S:
 @triton.jit
 def _spectrum(tile, g1, g2, T, NA: tl.constexpr, NB: tl.constexpr, C2: tl.constexpr, TIME: tl.constexpr):
     """The transform of a standing tile: real and imaginary part, (NA / 8, 8, 2, C2)."""
-    zr, zi = of_standing(tl.dot(g1, tile), NA, NB)
-    zr, zi = times(zr, zi, table(T, NA, NB, TIME))
-    return of_lying(tl.dot(lying(zr, zi, NA, NB), g2), NA, C2)
+    zr, zi = of_standing(tl.dot(g1, tile), NA, NB, 2)
+    zr, zi = times(zr, zi, table(T, NA, NB, 2, 1, TIME))
+    return of_lying(tl.dot(lying(zr, zi, NA, NB, 2), g2), NA, C2, 2)
 
 
 @triton.jit
 def _columns(zr, zi, g1, g2, T, NA: tl.constexpr, NB: tl.constexpr, C2: tl.constexpr):
     """The inverse of `_spectrum`."""
-    zr, zi = of_lying(tl.dot(lying(zr, zi, NA, C2), tl.trans(g2)), NA, NB)
-    zr, zi = times_conjugate(zr, zi, table(T, NA, NB, 2))
-    return tl.dot(tl.trans(g1), standing(zr, zi, NA, NB))
+    zr, zi = of_lying(tl.dot(lying(zr, zi, NA, C2, 2), tl.trans(g2)), NA, NB, 2)
+    zr, zi = times_conjugate(zr, zi, table(T, NA, NB, 2, 1, 2))
+    return tl.dot(tl.trans(g1), standing(zr, zi, NA, NB, 2))
 
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity"])
@@ -103,7 +103,7 @@ def inner_fwd_kernel(
     for r in range(tl.program_id(2) * 2, count, tl.num_programs(2) * 2):
         tile, _ = _fetch(Z, p_scale, base, step, r, count, NA, NB, S, BN)
         zr, zi = _spectrum(tile, g1, g2, T, NA, NB, C2, 0)
-        zr, zi = times(zr, zi, table(p_filter, NA, C2, 0))
+        zr, zi = times(zr, zi, table(p_filter, NA, C2, 2))
         tile = _columns(zr * k_inverse, zi * k_inverse, g1, g2, T, NA, NB, C2)
         _store(Z, base, step, r, count, tile, NA, NB, S)
 
@@ -129,8 +129,8 @@ def inner_bwd_kernel(
     scales = i_c * capacity * (M // BN)
     base = (i_c * capacity * N1 + i_k) * (2 * M)
     step = N1 * (2 * M)
-    sum_r = tl.zeros((NA // 8, 8, C2), tl.float32)
-    sum_i = tl.zeros((NA // 8, 8, C2), tl.float32)
+    sum_r = tl.zeros((NA // 8, 8, 1, C2), tl.float32)
+    sum_i = tl.zeros((NA // 8, 8, 1, C2), tl.float32)
     for r in range(0, count, 2):
         tile, x_scale = _fetch(ZX, ZX_SCALE + scales, base, step, r, count, NA, NB, S, BN)
         xr, xi = _spectrum(tile, g1, g2, T, NA, NB, C2, 0)
@@ -139,34 +139,34 @@ def inner_bwd_kernel(
         gr, gi = _spectrum(tile, g1, g2, T, NA, NB, C2, 1)
         pr, pi = times_conjugate(gr, gi, spectrum)
         scale = (x_scale * g_scale)[None, None, :, None]
-        sum_r += tl.sum(pr * scale, axis=2)
-        sum_i += tl.sum(pi * scale, axis=2)
-        zr, zi = times_conjugate(gr, gi, table(p_filter, NA, C2, 0))
+        sum_r += tl.sum(pr * scale, axis=2, keep_dims=True)
+        sum_i += tl.sum(pi * scale, axis=2, keep_dims=True)
+        zr, zi = times_conjugate(gr, gi, table(p_filter, NA, C2, 2))
         tile = _columns(zr * k_inverse, zi * k_inverse, g1, g2, T, NA, NB, C2)
         _store(ZG, base, step, r, count, tile, NA, NB, S)
         if NEEDS_Y:
             xr, xi = unpack(spectrum)
-            zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), table(p_filter, NA, C2, 1))
+            zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), table(p_filter, NA, C2, 2, 1, 1))
             tile = _columns(zr * k_inverse, zi * k_inverse, g1, g2, T, NA, NB, C2)
             _store(ZX, base, step, r, count, tile, NA, NB, S)
     where = (i_c + first_channel) * N1 + i_k
     if TAPS:
         largest = tl.maximum(_largest(sum_r), _largest(sum_i))
         scale, inverse = power_of_two(largest)
-        zr = tl.broadcast_to(tl.expand_dims(sum_r * inverse, 2), (NA // 8, 8, 2, C2))
-        zi = tl.broadcast_to(tl.expand_dims(sum_i * inverse, 2), (NA // 8, 8, 2, C2))
+        zr = tl.broadcast_to(sum_r * inverse, (NA // 8, 8, 2, C2))
+        zi = tl.broadcast_to(sum_i * inverse, (NA // 8, 8, 2, C2))
         tile = _columns(zr, zi, g1, g2, T, NA, NB, C2)
         _store(DK, where * (2 * M), 0, 0, 1, tile, NA, NB, S)
         tl.store(DK_SCALE + where, scale)
     else:
-        p_sum = DK + where * (2 * NA * C2) + tl.arange(0, NA * C2)
-        tl.store(p_sum, in_thread_order(sum_r, NA, C2))
-        tl.store(p_sum + NA * C2, in_thread_order(sum_i, NA, C2))
+        p_sum = DK + where * (2 * NA * C2)
+        store_table(p_sum, sum_r, NA, C2, 2)
+        store_table(p_sum + NA * C2, sum_i, NA, C2, 2)
 
 
 @triton.jit
 def _largest(x):
-    return tl.max(tl.max(tl.max(tl.abs(x), axis=2), axis=1), axis=0)
+    return tl.max(tl.max(tl.max(tl.max(tl.abs(x), axis=3), axis=2), axis=1), axis=0)
 
 
 @triton.jit
@@ -188,7 +188,7 @@ def inner_filter_kernel(
     where = i_c * N1 + i_k
     tile, _ = _fetch(Z, Z_SCALE + i_c * (M // BN), where * (2 * M), 0, 0, 1, NA, NB, S, BN)
     xr, xi = _spectrum(tile, g1, g2, T, NA, NB, C2, 0)
-    xr = tl.sum(xr, axis=2)  # the other row is zeros
-    xi = tl.sum(xi, axis=2)
-    tl.store(K + where * (NA * C2) + tl.arange(0, NA * C2), in_thread_order(pack(xr, xi), NA, C2))
+    xr = tl.sum(xr, axis=2, keep_dims=True)  # the other row is zeros
+    xi = tl.sum(xi, axis=2, keep_dims=True)
+    store_table(K + where * (NA * C2), pack(xr, xi), NA, C2, 2)
     tl.store(K_LARGEST + where, tl.maximum(_largest(xr), _largest(xi)))
