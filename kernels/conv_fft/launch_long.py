@@ -61,7 +61,7 @@ def two_factor_tile(outer: int) -> dict[str, int]:
 
 
 # Columns and warps of the outer transform in registers, and what else its kernels are launched with.
-RADIX_TILE = {"NA": 16, "BC": 32, "num_warps": 4, "num_stages": 1}
+RADIX_TILE = {"BC": 32, "num_warps": 4, "num_stages": 1}
 RADIX_FORWARD: dict[str, int] = {}
 RADIX_INVERSE: dict[str, int] = {}
 # Bytes of registers that a thread may spill, by (kernel, points).
