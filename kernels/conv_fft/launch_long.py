@@ -16,24 +16,11 @@ import triton
 from torch import Tensor
 
 from kernels.conv_fft.launch_fused import split
+from kernels.conv_fft.launch_outer import outer_transform
 from kernels.conv_fft.rows import Rows, whole_rows
 from kernels.conv_fft.spectrum import filter_gradients, filter_spectrum
-from kernels.conv_fft.transforms import (
-    OUTER,
-    RADIX,
-    Plan,
-    inner_matrices,
-    plain_matrix,
-    radix_constants,
-    thread_order,
-    twiddles,
-    twiddles_in_two,
-    weighted_matrix,
-)
+from kernels.conv_fft.transforms import Plan, inner_matrices, thread_order, twiddles
 from kernels.conv_fft.triton_inner import inner_bwd_kernel, inner_filter_kernel, inner_fwd_kernel
-from kernels.conv_fft.triton_long import outer_fwd_kernel, outer_inv_kernel
-from kernels.conv_fft.triton_radix import outer_radix_fwd_kernel, outer_radix_inv_kernel
-from kernels.conv_fft.triton_outer import outer_two_fwd_kernel, outer_two_inv_kernel
 from kernels.triton_support import TRITON_TYPES
 
 # What the passes may keep between them, in bytes: channels are done in groups of this size.
@@ -42,44 +29,10 @@ WORKSPACE = 1 << 30
 ROWS = 4
 
 
-def outer_tile(outer: int) -> dict[str, int]:
-    """Rows, depth and columns of the outer transform's products, and their warps."""
-    block = min(64, triton.next_power_of_2(outer))
-    tall = outer > 64
-    return {"BM": 128 if tall else block, "BK": block, "BN": {16: 256, 32: 128}.get(block, 64), "num_warps": 8 if tall else 4}
-
-
-def two_factor_tile(outer: int) -> dict[str, int]:
-    """Factors, columns and warps of an outer transform in two factors, and whether rows are read ahead.
-
-    They are with 256 points, where it was timed: two programs fit on a multiprocessor as before, and each waits less. With
-    more points it costs registers, which are spilt.
-    """
-    na, nb = OUTER[outer]
-    tile = {"NA": na, "NB": nb, "BC": 16, "EARLY": outer <= 256, "num_warps": 8 if outer <= 256 else 16, "num_stages": 1}
-    return tile | ({"maxnreg": 128} if outer <= 256 else {})
-
-
-# Columns and warps of the outer transform in registers, and what else its kernels are launched with.
-RADIX_TILE = {"BC": 32, "num_warps": 4, "num_stages": 1}
-RADIX_FORWARD: dict[str, int] = {}
-RADIX_INVERSE: dict[str, int] = {}
-# Bytes of registers that a thread may spill, by (kernel, points).
-SPILLS = {("outer forward", 128): 160, ("outer forward in two", 1024): 224, ("outer inverse in two", 1024): 352}
-# Registers a thread may have, by (kernel, rows of its tile), where fewer than 255 put more programs on a multiprocessor.
-REGISTERS = {(kernel, rows): 168 if rows == 64 else 128 for kernel in ("outer forward", "outer inverse") for rows in (64, 128)}
-
-
-# The same by (kernel, factors) of the inner transform.
+# Bytes of registers that a thread may spill, by (kernel, factors) of the inner transform.
 INNER_SPILLS: dict[tuple[str, int, int], int] = {}
+# Registers a thread may have, by the same, where fewer than 255 put more programs on a multiprocessor.
 INNER_REGISTERS: dict[tuple[str, int, int], int] = {}
-
-
-def outer_options(kernel: str, outer: int) -> dict[str, int]:
-    """Constants and launch options of the outer transform."""
-    tile = outer_tile(outer)
-    limit = REGISTERS.get((kernel, tile["BM"]))
-    return tile | {"num_stages": 2} | ({"maxnreg": limit} if limit else {})
 
 
 @functools.lru_cache(maxsize=64)
@@ -112,21 +65,7 @@ class Long:
         self.channels, self.length = u.shape[1:]
         self.p, self.rows, self.i = p, rows, i
         self.capacity = rows.most[i]
-        self.in_two = p.outer in OUTER
-        self.in_registers = p.outer == RADIX
-        if self.in_registers:
-            self.columns = RADIX_TILE["BC"]
-            matrix, between, threads, lines = radix_constants(p.inner, self.columns, u.device)
-            self.ends = matrix, between, threads
-            self.ends_inverse = matrix, between, lines
-        elif self.in_two:
-            na, nb = OUTER[p.outer]
-            self.columns = two_factor_tile(p.outer)["BC"]
-            between = twiddles(na, nb, True, u.device), twiddles_in_two((na, nb), p.inner, u.device)
-            self.ends = *weighted_matrix(na, 1, u.device), *plain_matrix(nb, 1, u.device), *between
-        else:
-            self.columns = outer_tile(p.outer)["BN"]
-            self.ends = *weighted_matrix(p.outer, 1, u.device), twiddles(p.outer, p.inner, True, u.device)
+        self.outer = outer_transform(p.outer, p.inner, u.device)
         self.middle = _inner_constants(p, u.device)
         self.type = TRITON_TYPES[u.dtype]
         self.taps = None
@@ -147,7 +86,7 @@ class Long:
             z, scales = self._into(u, pre, self.rows, self.i, first, channels)
             inner_fwd_kernel[(p.outer, channels, split(self.capacity, 2, channels * p.outer))](
                 z, scales, self.spectrum, self.inverse, *self.middle, self.rows.count, self.i, first, p.outer, self.capacity,
-                BN=self.columns, **inner_options("inner forward", p),
+                BN=self.outer.columns, **inner_options("inner forward", p),
             )  # fmt: skip
             self._out_of(z, scales, self.scale, self.rows, self.i, first, (post, y), (None, None))
 
@@ -168,7 +107,7 @@ class Long:
             inner_bwd_kernel[(p.outer, channels)](
                 zx, x_scales, zg, g_scales, sums, sums_scale, self.spectrum, self.inverse, *self.middle,
                 self.rows.count, self.i, first, p.outer, self.capacity,
-                NEEDS_Y=dpost is not None, TAPS=self.taps is not None, BN=self.columns, **inner_options("inner backward", p),
+                NEEDS_Y=dpost is not None, TAPS=self.taps is not None, BN=self.outer.columns, **inner_options("inner backward", p),
             )  # fmt: skip
             gates = (None, None) if dpre is None else (u, dpre)
             self._out_of(zg, g_scales, self.scale, self.rows, self.i, first, (pre, du), gates)
@@ -192,27 +131,20 @@ class Long:
     def _grid(self, rows: Rows, i: int, channels: int) -> tuple[tuple[int, int, int], int]:
         """Programs, and how many rows each takes."""
         each = max(1, min(ROWS, rows.most[i]))
-        high = 1 if self.in_two else triton.cdiv(self.p.outer, outer_tile(self.p.outer)["BM"])
-        return (self.p.inner // self.columns * high, channels, triton.cdiv(rows.most[i], each)), each
+        tiles = self.p.inner // self.outer.columns * self.outer.high
+        return (tiles, channels, triton.cdiv(rows.most[i], each)), each
 
     def _table(self, rows: Rows, i: int, length: int, first: int, each: int) -> tuple[Any, ...]:
-        points = () if self.in_two else (self.p.outer,)
-        return rows.first, rows.shift, rows.length, rows.count, i, length, first, *points, rows.most[i], each
+        return rows.first, rows.shift, rows.length, rows.count, i, length, first, *self.outer.arguments, rows.most[i], each
 
     def _into(self, u: Tensor, gate: Tensor | None, rows: Rows, i: int, first: int, channels: int) -> tuple[Tensor, Tensor]:
         """The outer transform of gated rows: packed, and the scales of its tiles."""
         z = u.new_empty((channels, rows.most[i], self.p.outer, self.p.inner // 16, 2, 16), dtype=torch.float16)
-        scales = u.new_empty((channels, rows.most[i], self.p.inner // self.columns), dtype=torch.float32)
+        scales = u.new_empty((channels, rows.most[i], self.p.inner // self.outer.columns), dtype=torch.float32)
         grid, each = self._grid(rows, i, channels)
-        if self.in_registers:
-            kernel, launch = outer_radix_fwd_kernel, RADIX_TILE | RADIX_FORWARD
-        elif self.in_two:
-            kernel, launch = outer_two_fwd_kernel, two_factor_tile(self.p.outer)
-        else:
-            kernel, launch = outer_fwd_kernel, outer_options("outer forward", self.p.outer)
-            launch["ONE_BLOCK"] = self.p.outer <= launch["BK"]
+        kernel, constants, launch = self.outer.forward
         kernel[grid](
-            u, gate, z, scales, *self.ends, *self._table(rows, i, u.shape[-1], first, each),
+            u, gate, z, scales, *constants, *self._table(rows, i, u.shape[-1], first, each),
             M=self.p.inner, HAS_PRE=gate is not None, **_alignment(rows), **launch,
         )  # fmt: skip
         return z, scales
@@ -223,27 +155,32 @@ class Long:
     ) -> None:  # fmt: skip
         """The outer inverse, times the first of `a` into its second, and the same for `b`."""
         grid, each = self._grid(rows, i, len(z))
-        ends = self.ends
-        if self.in_registers:
-            kernel, launch, ends = outer_radix_inv_kernel, RADIX_TILE | RADIX_INVERSE, self.ends_inverse
-        elif self.in_two:
-            kernel, launch = outer_two_inv_kernel, two_factor_tile(self.p.outer)
-        else:
-            kernel, launch = outer_inv_kernel, outer_options("outer inverse", self.p.outer)
+        kernel, constants, launch = self.outer.inverse
         kernel[grid](
-            z, scales, k_scale, *a, *b, *ends, *self._table(rows, i, a[1].shape[-1], first, each),
+            z, scales, k_scale, *a, *b, *constants, *self._table(rows, i, a[1].shape[-1], first, each),
             M=self.p.inner, HAS_A=a[0] is not None, HAS_B=b[0] is not None, SCALE_BY_K1=by_k1,
             **_alignment(rows), TYPE=TRITON_TYPES[a[1].dtype], **launch,
         )  # fmt: skip
 
     def _spectrum(self, k: Tensor, taps: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """(channels, outer, Na keep) packed, in thread order, (channels,) what brings its largest part to [2, 4), and what that is over."""
+        """(channels, outer, Na keep) packed, in thread order.
+
+        (channels,) what brings its largest part to [2, 4), and what that is over.
+        """
         p = self.p
         z, scales = self._into(k, None, taps, 0, 0, self.channels)
         spectrum = k.new_empty((self.channels, p.outer, p.factors[0] * p.keep), dtype=torch.int32)
         largest = k.new_empty((self.channels, p.outer))
         inner_filter_kernel[(p.outer, self.channels)](
-            z, scales, spectrum, largest, *self.middle, taps.count, p.outer, BN=self.columns, **inner_options("inner filter", p)
+            z,
+            scales,
+            spectrum,
+            largest,
+            *self.middle,
+            taps.count,
+            p.outer,
+            BN=self.outer.columns,
+            **inner_options("inner filter", p),
         )
         _, exponent = torch.frexp(largest.amax(1))
         one = torch.ones_like(largest[:, 0])

@@ -29,8 +29,8 @@ BACKWARD = FORWARD | {1024: (64, 16), 4096: (128, 32)}
 # The inner transforms of long convolutions, NA x NB.
 INNER = {512: (32, 16), 1024: (32, 32), 2048: (32, 64), 4096: (64, 64)}
 
-# Outer transforms that are done in two factors; and the one of those whose second is done in registers.
-OUTER = {256: (16, 16), 512: (32, 16), 1024: (32, 32)}
+# Outer transforms that are done in two factors, and the one whose second factor is done in registers.
+OUTER = {512: (32, 16), 1024: (32, 32)}
 RADIX = 256
 
 # For the cost model, what these kernels reach on an H100 SXM (3.0 TB/s of copy): bytes per second, and float16 operations
@@ -110,7 +110,7 @@ def _rate(width: int) -> float:
 
 def _outer_work(outer: int) -> float:
     """Seconds per point of an outer transform beside its traffic."""
-    if outer in OUTER:
+    if outer in OUTER or outer == RADIX:
         return 2.4e-12 * (outer / 256) ** 0.25  # its shuffles between the factors, measured
     return 4 * outer / (_OPERATIONS / (2 if outer >= 64 else 4))
 

@@ -16,15 +16,14 @@ from kernels.conv_fft import reference
 from kernels.conv_fft.document_kernels import document_configurations
 from kernels.conv_fft.launch_blocks import Blocks
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
-from kernels.conv_fft.launch_long import SPILLS as OUTER_SPILLS
-from kernels.conv_fft.launch_long import INNER_SPILLS, Long, inner_options, outer_options, two_factor_tile
+from kernels.conv_fft.launch_long import INNER_SPILLS, Long, inner_options
+from kernels.conv_fft.launch_outer import SPILLS as OUTER_SPILLS
+from kernels.conv_fft.launch_outer import outer_kernels, outer_options
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, INNER, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
 from kernels.conv_fft.triton_inner import inner_bwd_kernel, inner_filter_kernel, inner_fwd_kernel
-from kernels.conv_fft.triton_long import outer_fwd_kernel, outer_inv_kernel
-from kernels.conv_fft.triton_outer import outer_two_fwd_kernel, outer_two_inv_kernel
 from kernels.conv_fft.triton_table import zero_tails_kernel
 from kernels.triton_support import TRITON_TYPES
 
@@ -107,7 +106,7 @@ def _rows(u: Tensor, document_starts: Tensor | None, longest: int, table: Tensor
 def shipped() -> Iterator[Configuration]:
     """The sizes that need most of a multiprocessor, bfloat16: others are the same code with smaller tiles."""
     pointers = dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
-    pointers |= dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "G1", "G2", "Z", "ZX", "ZG"), "*fp16")
+    pointers |= dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "G", "G1", "G2", "Z", "ZX", "ZG"), "*fp16")
     pointers |= dict.fromkeys(("K", "T", "T1", "SHIFT", "LENGTH", "COUNT"), "*i32")
     pointers |= dict.fromkeys(
         ("K_SCALE", "K_INVERSE", "K_LARGEST", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "DK_SCALE"), "*fp32"
@@ -130,24 +129,14 @@ def shipped() -> Iterator[Configuration]:
         constants = constants | {"P": max(1, 64 // n1)}
         yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
     inverse = {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}
-    for outer in (64,):
-        for name, kernel, more in (
-            ("outer forward", outer_fwd_kernel, {"HAS_PRE": True, "ONE_BLOCK": outer <= 64}),
-            ("outer inverse", outer_inv_kernel, inverse),
-        ):
-            constants = {"M": 1024, "ALIGN": 8, "ALIGN_END": 8} | more
-            launch = outer_options(name, outer)
-            yield _configuration(
-                f"{name} {outer}", kernel, pointers, constants, launch, OUTER_SPILLS.get((name, outer), 0), outer >= 64
-            )
-    for outer in (256, 1024):
-        for name, kernel, more in (
-            ("outer forward", outer_two_fwd_kernel, {"HAS_PRE": True}),
-            ("outer inverse", outer_two_inv_kernel, inverse),
+    for points in (16, 64, 128, 256, 1024):
+        for name, kernel, more in zip(
+            ("outer forward", "outer inverse"), outer_kernels(points), ({"HAS_PRE": True}, inverse), strict=True
         ):
             constants = {"M": 2048, "ALIGN": 8, "ALIGN_END": 8} | more
-            allowed = OUTER_SPILLS.get((f"{name} in two", outer), 0)
-            yield _configuration(f"{name} in two {outer}", kernel, pointers, constants, two_factor_tile(outer), allowed, True)
+            launch = outer_options(name, points)
+            allowed = OUTER_SPILLS.get((name, points), 0)
+            yield _configuration(f"{name} {points}", kernel, pointers, constants, launch, allowed, points in (64, 128))
     for inner in (1024, 2048, 4096):
         for name, kernel, more in (
             ("inner forward", inner_fwd_kernel, {}),

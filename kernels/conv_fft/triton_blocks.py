@@ -24,7 +24,7 @@ from kernels.conv_fft.triton_fused import (
     matrices,
     pack,
     power_of_two,
-    row_scale,
+    scaled,
     samples_of,
     save_gated,
     spectrum_of,
@@ -54,7 +54,10 @@ def block_spectra_kernel(
     first_channel, channels, slots, blocks,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
-    """Grid (blocks, channels of the group, splits): Z (channels, slots, N1 C2) packed, in thread order, Z_SCALE (channels, slots)."""
+    """Grid (blocks, channels of the group, splits): Z (channels, slots, N1 C2) packed, in thread order.
+
+    Z_SCALE (channels, slots).
+    """
     i_c = tl.program_id(1).to(tl.int64)
     N: tl.constexpr = N1 * N2
     begin = tl.load(COUNT + WHICH)
@@ -62,21 +65,19 @@ def block_spectra_kernel(
     if begin + tl.program_id(2) >= end:
         return
     g1, g2 = matrices(G1, G2, N1, N2, C2)
-    rows = tl.arange(0, N1)
-    n2 = tl.arange(0, N2)
-    inside = rows[:, None] * N2 + n2[None, :]
+    line = tl.arange(0, N1)[:, None] * N2
     for r in range(begin + tl.program_id(2), end, tl.num_programs(2)):
         first, shift, length, count, slot = _document(FIRST, SHIFT, LENGTH, r, r - begin, row_length, channels, N, blocks)
         first = tl.multiple_of(first + (i_c + first_channel) * row_length, ALIGN)
         for j in range(tl.program_id(0), count, tl.num_programs(0)):
-            sample = inside + j * N
+            sample = line + tl.arange(0, N2)[None, :] + j * N
             mask = (sample // 8 * 8 < length) if FRAMED else (sample >= shift) & (sample < length)
             x = tl.load(U + first + sample, mask=mask, other=0.0).to(tl.float32)
             if HAS_PRE:
                 x *= tl.load(PRE + first + sample, mask=mask, other=0.0).to(tl.float32)
             x = framed(x, sample, shift, length)
-            scale, inverse = row_scale(x, 1, N1, 1)
-            xr, xi = spectrum_of((x * inverse).to(tl.float16), g1, g2, T, N1, N2, C2, 1, 1, 0)
+            x, scale = scaled(x, 1, N1, 1)
+            xr, xi = spectrum_of(x, g1, g2, T, N1, N2, C2, 1, 1, 0)
             at = i_c * slots + slot + j
             store_table(Z + at * (N1 * C2), pack(xr, xi), N1, C2, 1)
             tl.store(Z_SCALE + at, scale)
@@ -114,9 +115,7 @@ def block_product_kernel(
     if begin + tl.program_id(2) >= end:
         return
     g1, g2 = matrices(G1, G2, N1, N2, C2)
-    rows = tl.arange(0, N1)
-    n2 = tl.arange(0, N2)
-    inside = rows[:, None] * N2 + n2[None, :]
+    line = tl.arange(0, N1)[:, None] * N2
     p_k_scale = K_SCALE + i_h * blocks
     for r in range(begin + tl.program_id(2), end, tl.num_programs(2)):
         first, shift, length, count, slot = _document(FIRST, SHIFT, LENGTH, r, r - begin, row_length, channels, N, blocks)
@@ -139,7 +138,7 @@ def block_product_kernel(
                 zr += pr * factor
                 zi += pi * factor
             y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
-            start = rows[:, None] * N2 + j * N
+            start = line + j * N
             shifts = tl.zeros((N1, 1), tl.int32) + shift
             lengths = tl.zeros((N1, 1), tl.int32) + length
             head, tail = edges_of(y, start, shifts, lengths, N1, N2)

@@ -84,13 +84,23 @@ def power_of_two(largest):
 
 
 @triton.jit
-def row_scale(x, P: tl.constexpr, N1: tl.constexpr, D: tl.constexpr):
-    """Of lines x (P N1 D, N2): scale and inverse of each row of data, (P, D), or scalars where there is one."""
+def scaled(x, P: tl.constexpr, N1: tl.constexpr, D: tl.constexpr):
+    """Lines x (P N1 D, N2) in float16, each row of data over its scale; the scales, (P, D), or a scalar where there is one row.
+
+    Rows one above the other meet zeros of each other's matrix, and zero times NaN is NaN: where a sample is not finite, zeros are
+    transformed, and the scale is NaN.
+    """
     largest = tl.max(tl.abs(x), axis=1)
     if P * D == 1:
-        return power_of_two(tl.max(largest, axis=0))
+        scale, inverse = power_of_two(tl.max(largest, axis=0))
     else:
-        return power_of_two(tl.max(tl.reshape(largest, (P, N1, D)), axis=1))
+        scale, inverse = power_of_two(tl.max(tl.reshape(largest, (P, N1, D)), axis=1))
+    if P > 1:
+        broken = (tl.abs(x) < float("inf")) == 0
+        x = tl.where(broken, 0.0, x)
+        broken = tl.max(tl.reshape(tl.max(broken.to(tl.int32), axis=1), (P, N1, D)), axis=1)
+        scale = tl.where(broken > 0, float("nan"), scale)
+    return (x * by_line(inverse, P, N1, D)).to(tl.float16), scale
 
 
 @triton.jit
@@ -278,8 +288,8 @@ def fused_fwd_kernel(
             x *= load(PRE, offset, read, FULL)
         if FRAMED:
             x = framed(x, sample, shift, length)
-        scale, inverse = row_scale(x, P, N1, D)
-        xr, xi = spectrum_of((x * by_line(inverse, P, N1, D)).to(tl.float16), g1, g2, T, N1, N2, C2, D, P, 0)
+        x, scale = scaled(x, P, N1, D)
+        xr, xi = spectrum_of(x, g1, g2, T, N1, N2, C2, D, P, 0)
         zr, zi = times(xr, xi, table(p_filter, N1, C2, D, P))
         y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, D, P) * by_line(scale * k_scale, P, N1, D)
         if FRAMED:
@@ -338,16 +348,16 @@ def fused_bwd_kernel(
             x *= load(PRE, offset, read, FULL)
         if FRAMED:
             x = framed(x, sample, shift, length)
-        x_scale, inverse = row_scale(x, P, N1, D)
-        xr, xi = spectrum_of((x * by_line(inverse, P, N1, D)).to(tl.float16), g1, g2, T, N1, N2, C2, D, P, 0)
+        x, x_scale = scaled(x, P, N1, D)
+        xr, xi = spectrum_of(x, g1, g2, T, N1, N2, C2, D, P, 0)
         spectrum = pack(xr, xi)
         g = load(DY, offset, read, FULL)
         if HAS_POST:
             g *= load(POST, offset, read, FULL)
         if FRAMED:
             g = framed(g, sample, shift, length)
-        g_scale, inverse = row_scale(g, P, N1, D)
-        gr, gi = spectrum_of((g * by_line(inverse, P, N1, D)).to(tl.float16), g1, g2, T, N1, N2, C2, D, P, 1)
+        g, g_scale = scaled(g, P, N1, D)
+        gr, gi = spectrum_of(g, g1, g2, T, N1, N2, C2, D, P, 1)
         pr, pi = times_conjugate(gr, gi, spectrum)
         both = by_number(x_scale * g_scale, P, N1, D)
         sum_r += _over_rows(pr * both, D)

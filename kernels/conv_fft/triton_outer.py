@@ -42,23 +42,16 @@ def _matrices(F1R, F1I, F2R, F2I, NA: tl.constexpr, NB: tl.constexpr):
 
 @triton.jit
 def gated_row(
-    U, PRE, sample, FIRST, SHIFT, LENGTH, r, there, offset,
-    HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr,
+    U, PRE, sample, FIRST, SHIFT, LENGTH, r, offset, HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr
 ):  # fmt: skip
-    """Gated samples of row r, zero where it is not `there`."""
-    first = tl.multiple_of(tl.load(FIRST + r, mask=there, other=0) + offset, ALIGN)
-    length = tl.multiple_of(tl.load(LENGTH + r, mask=there, other=0), ALIGN_END)
-    mask = (sample >= tl.multiple_of(tl.load(SHIFT + r, mask=there, other=0), ALIGN_END)) & (sample < length)
+    """Gated samples of row r."""
+    first = tl.multiple_of(tl.load(FIRST + r) + offset, ALIGN)
+    length = tl.multiple_of(tl.load(LENGTH + r), ALIGN_END)
+    mask = (sample >= tl.multiple_of(tl.load(SHIFT + r), ALIGN_END)) & (sample < length)
     x = load(U, first + sample, mask, False)
     if HAS_PRE:
         x *= load(PRE, first + sample, mask, False)
     return x
-
-
-@triton.jit
-def _packed(p_z, there):
-    """Complex numbers in pairs of halves, for they are exchanged in words."""
-    return pack(tl.load(p_z, mask=there, other=0.0), tl.load(p_z + 16, mask=there, other=0.0))
 
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
@@ -66,12 +59,9 @@ def outer_two_fwd_kernel(
     U, PRE, Z, Z_SCALE, F1R, F1I, F2R, F2I, T1, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
     first_channel, capacity, ROWS,
     M: tl.constexpr, NA: tl.constexpr, NB: tl.constexpr, BC: tl.constexpr,
-    HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr, EARLY: tl.constexpr,
+    HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr,
 ):  # fmt: skip
-    """Grid (M / BC, channels, splits): Z (channels, rows, NA NB, M / 16, 2, 16), Z_SCALE (channels, rows, M / BC).
-
-    EARLY: whether the next row is read before this one's products.
-    """
+    """Grid (M / BC, channels, splits): Z (channels, rows, NA NB, M / 16, 2, 16), Z_SCALE (channels, rows, M / BC)."""
     tiles: tl.constexpr = M // BC
     i_n = tl.program_id(0)
     i_c = tl.program_id(1).to(tl.int64)
@@ -88,16 +78,8 @@ def outer_two_fwd_kernel(
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     lo = begin + tl.program_id(2) * ROWS
-    hi = tl.minimum(lo + ROWS, end)
-    offset = i_h * row_length
-    if EARLY:
-        ahead = gated_row(U, PRE, sample, FIRST, SHIFT, LENGTH, lo, lo < hi, offset, HAS_PRE, ALIGN, ALIGN_END)
-    for r in range(lo, hi):
-        if EARLY:
-            x = ahead
-            ahead = gated_row(U, PRE, sample, FIRST, SHIFT, LENGTH, r + 1, r + 1 < hi, offset, HAS_PRE, ALIGN, ALIGN_END)
-        else:
-            x = gated_row(U, PRE, sample, FIRST, SHIFT, LENGTH, r, True, offset, HAS_PRE, ALIGN, ALIGN_END)
+    for r in range(lo, tl.minimum(lo + ROWS, end)):
+        x = gated_row(U, PRE, sample, FIRST, SHIFT, LENGTH, r, i_h * row_length, HAS_PRE, ALIGN, ALIGN_END)
         scale, inverse = power_of_two(tl.max(tl.max(tl.abs(x), axis=1), axis=0))
         x = (x * inverse).to(tl.float16)
         ar = tl.dot(f1r, x)
@@ -121,7 +103,7 @@ def outer_two_inv_kernel(
     first_channel, capacity, ROWS,
     M: tl.constexpr, NA: tl.constexpr, NB: tl.constexpr, BC: tl.constexpr,
     HAS_A: tl.constexpr, HAS_B: tl.constexpr, SCALE_BY_K1: tl.constexpr,
-    ALIGN: tl.constexpr, ALIGN_END: tl.constexpr, EARLY: tl.constexpr, TYPE: tl.constexpr,
+    ALIGN: tl.constexpr, ALIGN_END: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
     """Grid (M / BC, channels, splits): as `outer_inv_kernel` of `triton_long`."""
     tiles: tl.constexpr = M // BC
@@ -143,16 +125,10 @@ def outer_two_inv_kernel(
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     lo = begin + tl.program_id(2) * ROWS
-    hi = tl.minimum(lo + ROWS, end)
-    if EARLY:
-        ahead = _packed(Z + (i_c * capacity + (lo - begin)) * (2 * N1 * M) + source, lo < hi)
-    for r in range(lo, hi):
+    for r in range(lo, tl.minimum(lo + ROWS, end)):
         where = i_c * capacity + (r - begin)
-        if EARLY:
-            z = ahead
-            ahead = _packed(Z + (where + 1) * (2 * N1 * M) + source, r + 1 < hi)
-        else:
-            z = _packed(Z + where * (2 * N1 * M) + source, True)
+        p_z = Z + where * (2 * N1 * M) + source
+        z = pack(tl.load(p_z), tl.load(p_z + 16))  # exchanged in words
         z = tl.permute(tl.reshape(z, (NB, NA, BC)), (1, 2, 0))
         zr, zi = unpack(tl.reshape(z, (NA * BC, NB)))
         zr, zi = times_conjugate(zr.to(tl.float32), zi.to(tl.float32), tl.load(p_twiddle))

@@ -73,7 +73,9 @@ def _apart(x, BC: tl.constexpr):
     x4, x6 = tl.split(b)
     x8, x10 = tl.split(c)
     x12, x14 = tl.split(d)
-    return tl.split(x0) + tl.split(x2) + tl.split(x4) + tl.split(x6) + tl.split(x8) + tl.split(x10) + tl.split(x12) + tl.split(x14)
+    return (
+        tl.split(x0) + tl.split(x2) + tl.split(x4) + tl.split(x6) + tl.split(x8) + tl.split(x10) + tl.split(x12) + tl.split(x14)
+    )
 
 
 @triton.jit
@@ -126,7 +128,7 @@ def outer_radix_fwd_kernel(
     begin = tl.load(COUNT + WHICH)
     lo = begin + tl.program_id(2) * ROWS
     for r in range(lo, tl.minimum(lo + ROWS, tl.load(COUNT + WHICH + 1))):
-        x = gated_row(U, PRE, sample, FIRST, SHIFT, LENGTH, r, True, i_h * row_length, HAS_PRE, ALIGN, ALIGN_END)
+        x = gated_row(U, PRE, sample, FIRST, SHIFT, LENGTH, r, i_h * row_length, HAS_PRE, ALIGN, ALIGN_END)
         scale, inverse = power_of_two(tl.max(tl.max(tl.abs(x), axis=1), axis=0))
         x = (x * inverse).to(tl.float16)
         where = i_c * capacity + (r - begin)
