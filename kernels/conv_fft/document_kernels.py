@@ -35,7 +35,7 @@ SPILLS: dict[tuple[str, int, int], int] = {
 }
 _POINTERS = (
     dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
-    | dict.fromkeys(("F1R", "F1I", "F2R", "F2I"), "*fp16")
+    | dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "G1", "G2"), "*fp16")
     | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS"), "*i32")
     | dict.fromkeys(("K_SCALE", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "TAPS", "COS", "SIN"), "*fp32")
     | {"FIRST": "*i64", "REVERSE": "*fp32"}

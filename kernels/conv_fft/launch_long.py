@@ -107,7 +107,8 @@ class Long:
             inner_bwd_kernel[(p.outer, channels)](
                 zx, x_scales, zg, g_scales, sums, sums_scale, self.spectrum, self.inverse, *self.middle,
                 self.rows.count, self.i, first, p.outer, self.capacity,
-                NEEDS_Y=dpost is not None, TAPS=self.taps is not None, BN=self.outer.columns, **inner_options("inner backward", p),
+                NEEDS_Y=dpost is not None, TAPS=self.taps is not None, BN=self.outer.columns,
+                **inner_options("inner backward", p),
             )  # fmt: skip
             gates = (None, None) if dpre is None else (u, dpre)
             self._out_of(zg, g_scales, self.scale, self.rows, self.i, first, (pre, du), gates)

@@ -143,7 +143,7 @@ def plain_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor
 
 
 def _real_form(real: Tensor, imaginary: Tensor) -> Tensor:
-    """[Fr -Fi; Fi Fr] of a complex matrix F (n, m): (2n, 2m), real and imaginary parts in turn, eight rows and columns of each."""
+    """[Fr -Fi; Fi Fr] of a complex matrix F (n, m): (2n, 2m), its parts in turn, eight rows and columns of each."""
     n, m = real.shape
     parts = torch.stack([torch.stack([real, -imaginary], 1), torch.stack([imaginary, real], 1)], 1)  # (n, 2, 2, m)
     return parts.view(n // 8, 8, 2, 2, m // 8, 8).permute(0, 2, 1, 4, 3, 5).reshape(2 * n, 2 * m)
@@ -151,7 +151,7 @@ def _real_form(real: Tensor, imaginary: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def inner_matrices(na: int, nb: int, keep: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What transforms tiles of `triton_tiles` from the left, over a, and from the right, over b: (2 na, 2 na), (2 nb, 2 keep)."""
+    """What transforms `triton_tiles` from the left, over a, and from the right, over b: (2 na, 2 na), (2 nb, 2 keep)."""
     first = _real_form(*_plain(na, torch.arange(na)))
     real, imaginary = _plain(nb, _kept(nb, keep))
     return first.to(device, torch.float16), _real_form(real, -imaginary).to(device, torch.float16)
@@ -229,9 +229,9 @@ def twiddles_in_two(factors: tuple[int, int], n2: int, device: torch.device) -> 
 def radix_constants(n2: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What `triton_radix` takes for n2 columns, a tile of `columns` at a time.
 
-    The matrix of the first factor: (2, 16, 16) float16, by eight ka their real parts and then the imaginary ones; what makes the
-    second unitary is in it. The twiddles between the factors, (16, 16) packed. Those after both, (tiles, 2, 16 8 columns) packed,
-    in the order of the threads; and in that of lines of columns, (tiles, 2, 16, 8, columns).
+    The matrix of the first factor: (2, 16, 16) float16, by eight ka their real parts and then the imaginary ones; what makes
+    the second unitary is in it. The twiddles between the factors, (16, 16) packed. Those after both, packed, in the order of
+    threads, (tiles, 2, 16 8 columns), and in that of lines of columns, (tiles, 2, 16, 8, columns).
     """
     real, imaginary = (m / 16 for m in _phases(_quarters(16), torch.arange(16), 16))
     matrix = torch.stack([real.view(2, 8, 16), imaginary.view(2, 8, 16)], 1).reshape(2, 16, 16)

@@ -1,8 +1,8 @@
 """One program per row, or several: the whole right-angle transform, its product with the filter and the way back, on chip.
 
 In the tiles of `triton_tiles`: a row of data whose first factor N1 is 64 or 128; two with 32, side by side; four with 16, of
-which two and two are one above the other, block-diagonal in the first factor. A *line* is N2 samples of a row, lines are ordered
-as (P, N1, D). float16 operands, float32 sums. Each row is scaled by a power of two to a largest value in [1, 2).
+which two and two are one above the other, block-diagonal in the first factor. A *line* is N2 samples of a row, lines are
+ordered as (P, N1, D). float16 operands, float32 sums. Each row is scaled by a power of two to a largest value in [1, 2).
 """
 
 # Triton's decorators hide from type checkers how kernels are launched and what they return.
@@ -87,7 +87,7 @@ def power_of_two(largest):
 def scaled(x, P: tl.constexpr, N1: tl.constexpr, D: tl.constexpr):
     """Lines x (P N1 D, N2) in float16, each row of data over its scale; the scales, (P, D), or a scalar where there is one row.
 
-    Rows one above the other meet zeros of each other's matrix, and zero times NaN is NaN: where a sample is not finite, zeros are
+    Rows one above the other meet zeros of each other's matrix, and zero times NaN is NaN: where a sample is not finite, zero is
     transformed, and the scale is NaN.
     """
     largest = tl.max(tl.abs(x), axis=1)

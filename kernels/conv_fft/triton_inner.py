@@ -115,8 +115,8 @@ def inner_bwd_kernel(
 ):  # fmt: skip
     """Grid (N1, channels): ZG becomes the input's gradient, ZX (NEEDS_Y) the output again; DK the spectrum's gradient.
 
-    DK is (channels, N1, 2, NA C2) float32 in thread order; with TAPS it is transformed back over k2 already: one row in the form
-    of Z, over DK_SCALE (channels, N1).
+    DK is (channels, N1, 2, NA C2) float32 in thread order; with TAPS it is transformed back over k2 already: one row in the
+    form of Z, over DK_SCALE (channels, N1).
     """
     M: tl.constexpr = NA * NB
     S: tl.constexpr = NB // BN if BN < NB else 1

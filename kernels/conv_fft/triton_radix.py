@@ -1,9 +1,9 @@
-"""The outer transform of 256 points: sixteen by tensor cores, sixteen in each thread's registers, with nothing exchanged between.
+"""The outer transform of 256 points: sixteen by tensor cores, sixteen in each thread's registers, nothing exchanged between.
 
 n1 = a 16 + b, k1 = ka + 16 kb, as in `kernels.conv_fft.transforms`; a tile is all n1 of BC neighbouring columns n2, taken eight
 ka at a time. Of the product over a, real parts and imaginary ones eight rows apart, a thread has all b of its columns; so the
-transform over b is one of sixteen scalars, each of them a tensor (8, BC). The same the other way round: a thread loads all kb of
-its columns. Constants: `transforms.radix_constants`.
+transform over b is one of sixteen scalars, each of them a tensor (8, BC). The same the other way round: a thread loads all kb
+of its columns. Constants: `transforms.radix_constants`.
 """
 
 # Triton's decorators hide from type checkers how kernels are launched and what they return.
@@ -140,13 +140,13 @@ def outer_radix_fwd_kernel(
             ai = _apart(ai, BC)
             y = ((ar[0], ai[0]),)
             for b in tl.static_range(1, 16):
-                y = y + ((ar[b], ai[b]),)
+                y = y + ((ar[b], ai[b]),)  # noqa: RUF005
             y = _sixteen(y, 1)
             yr = (y[0][0],)
             yi = (y[0][1],)
             for b in tl.static_range(1, 16):
-                yr = yr + (y[b][0],)
-                yi = yi + (y[b][1],)
+                yr = yr + (y[b][0],)  # noqa: RUF005
+                yi = yi + (y[b][1],)  # noqa: RUF005
             yr = tl.reshape(tl.permute(_together(yr), (0, 5, 4, 3, 2, 1)), (8, 16, BC))
             yi = tl.reshape(tl.permute(_together(yi), (0, 5, 4, 3, 2, 1)), (8, 16, BC))
             t = tl.load(T + (i_n * 2 + m) * (128 * BC) + tl.arange(0, 128 * BC))
@@ -192,12 +192,12 @@ def outer_radix_inv_kernel(
             p_scale = Z_SCALE + where * 256 + m * 8 + ka
             z = (_line(p, t, p_scale, scale, M, BC, 0, SCALE_BY_K1),)
             for kb in tl.static_range(1, 16):
-                z = z + (_line(p, t, p_scale, scale, M, BC, kb, SCALE_BY_K1),)
+                z = z + (_line(p, t, p_scale, scale, M, BC, kb, SCALE_BY_K1),)  # noqa: RUF005
             z = _sixteen(z, -1)
             p_between = T1 + (m * 8 + ka) * 16
             e = (_between(z[0], p_between),)
             for b in tl.static_range(1, 16):
-                e = e + (_between(z[b], p_between + b),)
+                e = e + (_between(z[b], p_between + b),)  # noqa: RUF005
             e = tl.reshape(tl.permute(_together(e), (2, 0, 6, 5, 4, 3, 1)), (16, 16 * BC))
             y = tl.dot(tl.load(G + m * 256 + a[None, :] * 16 + a[:, None]), e, y)
         y *= scale * k_scale

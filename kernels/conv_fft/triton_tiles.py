@@ -7,9 +7,9 @@ imaginary parts are eight rows apart in a *standing* tile, eight columns apart i
     standing: rows (a/8, part, a%8), columns (d, b)       after and before products from the left, which transform over a
     lying: rows (a/8, d, a%8), columns (b/8, part, b%8)   after and before products from the right, which transform over b
 
-d: two rows of data (D = 2). With one (D = 1), the upper and the lower half of a take their place in the lying tile. A thread has
-the same numbers of both tiles; as tensors they are (W, 8, 2, NB), W = BM D / 16, BM the tile's a, P rows of data one after the
-other. Tables of complex numbers (a, b) lie in memory in the order in which threads have them, *thread order*: (half of a if
+d: two rows of data (D = 2). With one (D = 1), the upper and the lower half of a take their place in the lying tile. A thread
+has the same numbers of both tiles; as tensors they are (W, 8, 2, NB), W = BM D / 16, BM the tile's a, P rows of data one after
+the other. Tables of complex numbers (a, b) lie in memory in the order in which threads have them, *thread order*: (half of a if
 D = 1, b/16, a, b%8/2, b/8%2, b%2); see `transforms.thread_order`.
 """
 

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from kernels.conv_fft import cases, conv_fft, reference
 from kernels.conv_fft.rows import document_rows, length_classes
-from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan, plan
+from kernels.conv_fft.transforms import BACKWARD, FORWARD, INNER, Plan, plan
 from kernels.verification import relative_error, verify
 
 HALF, BRAIN = torch.float16, torch.bfloat16
@@ -285,7 +285,7 @@ def test_plans_hold_their_rows_and_follow_the_model() -> None:
         for backward, factors in ((False, FORWARD), (True, BACKWARD)):
             p = plan(length, backward=backward)
             assert p.points == p.outer * p.inner >= length
-            assert p.factors == (factors if p.order == 2 else FORWARD)[p.inner]
+            assert p.factors == (factors if p.order == 2 else INNER)[p.inner]
             assert p.factors[0] * p.factors[1] == p.inner
     assert plan(256).order == plan(4096).order == 2
     assert plan(1 << 16).order == 3

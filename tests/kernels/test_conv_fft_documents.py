@@ -204,3 +204,25 @@ def test_compiled_with_documents() -> None:
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(u, cu_seqlens), step(u, cu_seqlens))
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("size", [50, 300, 600, 1100])
+def test_nan_stays_in_its_document(size: int, device: str) -> None:
+    """Of documents that share a program, and a product, those without NaN get what they get without it."""
+    length = 6 * size
+    generator = torch.Generator().manual_seed(0)
+    u, pre, dy = (torch.randn(1, 1, length, generator=generator).to(device, HALF) for _ in range(3))
+    k = torch.randn(1, size, generator=generator).to(device)
+    starts = (torch.arange(length, dtype=torch.int32, device=device) // size * size)[None]
+    broken = u.clone()
+    broken[..., 2 * size + 3] = torch.nan
+    found = []
+    for x in (u, broken):
+        leaves = [x.clone().requires_grad_(), pre.clone().requires_grad_()]
+        y = conv_fft(leaves[0], k, pregate=leaves[1], document_starts=starts)
+        found.append([t.view(6, size) for t in (y, *torch.autograd.grad(y, leaves, dy))])
+    others = [i for i in range(6) if i != 2]
+    assert not torch.isfinite(found[1][0][2]).all()
+    for without, with_nan in zip(*found, strict=True):
+        assert torch.equal(without[others], with_nan[others])
