@@ -92,9 +92,9 @@ def outer_transform(points: int, m: int, device: torch.device) -> Outer:
         columns, high, arguments = launches[0]["BC"], 1, ()
         na, nb = OUTER[points]
         between = twiddles(na, nb, True, device), twiddles_in_two((na, nb), m, device)
-        constants = ((*weighted_matrix(na, 1, device), *plain_matrix(nb, 1, device), *between),) * 2
+        constants = ((*weighted_matrix(na, device), *plain_matrix(nb, device), *between),) * 2
     else:
         columns, high, arguments = launches[0]["BN"], triton.cdiv(points, launches[0]["BM"]), (points,)
-        constants = ((*weighted_matrix(points, 1, device), twiddles(points, m, True, device)),) * 2
+        constants = ((*weighted_matrix(points, device), twiddles(points, m, True, device)),) * 2
     forward, inverse = zip(kernels, constants, launches, strict=True)
     return Outer(points, columns, high, arguments, forward, inverse)

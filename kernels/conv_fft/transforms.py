@@ -127,19 +127,27 @@ def _quarters(count: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def weighted_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """F1 (real, imaginary), float16, `copies` times along the diagonal. Its inverse's real part is F1r^T z_r + F1i^T z_i."""
-    parts = (m / math.sqrt(points) for m in _phases(_quarters(points), torch.arange(points), points))
-    real, imaginary = (torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)
+def weighted_matrix(points: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """F1 (real, imaginary), float16. Its inverse's real part is F1r^T z_r + F1i^T z_i."""
+    real, imaginary = (m.to(device, torch.float16).contiguous() for m in _weighted(points))
     return real, imaginary
 
 
 @functools.lru_cache(maxsize=64)
-def plain_matrix(points: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The unitary DFT of `points` points (real, imaginary), float16, `copies` times along the diagonal. Symmetric."""
-    parts = (m / math.sqrt(points) for m in _phases(4 * torch.arange(points), torch.arange(points), points))
-    real, imaginary = (torch.block_diag(*[m] * copies).to(device, torch.float16).contiguous() for m in parts)
+def plain_matrix(points: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The unitary DFT of `points` points (real, imaginary), float16. Symmetric."""
+    real, imaginary = (m.to(device, torch.float16).contiguous() for m in _plain(points, torch.arange(points)))
     return real, imaginary
+
+
+def _weighted(points: int) -> tuple[Tensor, Tensor]:
+    real, imaginary = _phases(_quarters(points), torch.arange(points), points)
+    return real / math.sqrt(points), imaginary / math.sqrt(points)
+
+
+def _plain(points: int, columns: Tensor) -> tuple[Tensor, Tensor]:
+    real, imaginary = _phases(4 * torch.arange(points), columns, points)
+    return real / math.sqrt(points), imaginary / math.sqrt(points)
 
 
 def _real_form(real: Tensor, imaginary: Tensor) -> Tensor:
@@ -160,16 +168,10 @@ def inner_matrices(na: int, nb: int, keep: int, device: torch.device) -> tuple[T
 @functools.lru_cache(maxsize=64)
 def fused_matrices(n1: int, n2: int, keep: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """F1, weights included, `copies` times along the diagonal, of real samples, (2 copies n1, copies n1); F2 as above."""
-    parts = (m / math.sqrt(n1) for m in _phases(_quarters(n1), torch.arange(n1), n1))
-    real, imaginary = (torch.block_diag(*[m] * copies).view(copies * n1 // 8, 8, copies * n1) for m in parts)
+    real, imaginary = (torch.block_diag(*[m] * copies).view(copies * n1 // 8, 8, copies * n1) for m in _weighted(n1))
     first = torch.stack([real, imaginary], 1).reshape(2 * copies * n1, copies * n1)
     real, imaginary = _plain(n2, _kept(n2, keep))
     return first.to(device, torch.float16), _real_form(real, -imaginary).to(device, torch.float16)
-
-
-def _plain(points: int, columns: Tensor) -> tuple[Tensor, Tensor]:
-    real, imaginary = _phases(4 * torch.arange(points), columns, points)
-    return real / math.sqrt(points), imaginary / math.sqrt(points)
 
 
 def _kept(points: int, keep: int) -> Tensor:
@@ -190,13 +192,6 @@ def in_order(values: Tensor, na: int, nb: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def kept_columns(points: int, keep: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """F2 (points, keep) (real, imaginary), float16: all columns in order, or the `keep` of lowest frequency, from -keep/2."""
-    real, imaginary = (m.to(device, torch.float16).contiguous() for m in _plain(points, _kept(points, keep)))
-    return real, imaginary
-
-
-@functools.lru_cache(maxsize=64)
 def twiddles(n1: int, n2: int, weighted: bool, device: torch.device) -> Tensor:
     """T (n1, n2), complex numbers of two float16 packed in an int32. Weighted: the quarter bin of a right-angle transform."""
     rows = _quarters(n1) if weighted else 4 * torch.arange(n1)
@@ -210,9 +205,8 @@ def exact_constants(factors: tuple[int, int], keep: int, device: torch.device) -
     T's real and imaginary part, float32.
     """
     n1, n2 = factors
-    first = [m / math.sqrt(n1) for m in _phases(_quarters(n1), torch.arange(n1), n1)]
-    second = _plain(n2, _kept(n2, keep))
-    halves = [torch.stack([m.half(), (m - m.half().double()).half()]) for m in (*first, *second)]
+    matrices = *_weighted(n1), *_plain(n2, _kept(n2, keep))
+    halves = [torch.stack([m.half(), (m - m.half().double()).half()]) for m in matrices]
     return tuple(
         m.to(device).contiguous() for m in (*halves, *(t.float() for t in _phases(_quarters(n1), torch.arange(n2), n1 * n2)))
     )
@@ -233,7 +227,7 @@ def radix_constants(n2: int, columns: int, device: torch.device) -> tuple[Tensor
     the second unitary is in it. The twiddles between the factors, (16, 16) packed. Those after both, packed, in the order of
     threads, (tiles, 2, 16 8 columns), and in that of lines of columns, (tiles, 2, 16, 8, columns).
     """
-    real, imaginary = (m / 16 for m in _phases(_quarters(16), torch.arange(16), 16))
+    real, imaginary = (m / 4 for m in _weighted(16))
     matrix = torch.stack([real.view(2, 8, 16), imaginary.view(2, 8, 16)], 1).reshape(2, 16, 16)
     lines = twiddles(RADIX, n2, True, device).view(16, 2, 8, n2 // columns, columns).permute(3, 1, 0, 2, 4)
     threads = lines.view(n2 // columns, 2, 8, 2, 8, columns // 8, 4, 2).permute(0, 1, 2, 5, 4, 6, 3, 7)

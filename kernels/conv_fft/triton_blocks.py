@@ -18,20 +18,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_fused import (
-    edges_of,
-    framed,
-    matrices,
-    pack,
-    power_of_two,
-    samples_of,
-    save_gated,
-    scaled,
-    spectrum_of,
-    times,
-    times_conjugate,
-    unpack,
-)
+from kernels.conv_fft.triton_complex import pack, power_of_two, times, times_conjugate, unpack
+from kernels.conv_fft.triton_fused import edges_of, framed, matrices, samples_of, save_gated, scaled, spectrum_of
 from kernels.conv_fft.triton_tiles import store_table, table
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_fused import pack, power_of_two
+from kernels.conv_fft.triton_complex import pack, power_of_two
 from kernels.conv_fft.triton_tiles import place
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_fused import pack, power_of_two, times, times_conjugate, unpack
+from kernels.conv_fft.triton_complex import pack, power_of_two, times, times_conjugate, unpack
 from kernels.conv_fft.triton_tiles import lying, of_lying, of_standing, standing, store_table, table
 
 

@@ -12,17 +12,32 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_fused import (
-    load,
-    pack,
-    power_of_two,
-    save,
-    times,
-    times_conjugate,
-    times_conjugate_matrix,
-    times_matrix,
-    unpack,
-)
+from kernels.conv_fft.triton_complex import pack, power_of_two, times, times_conjugate, unpack
+from kernels.conv_fft.triton_fused import load, save
+
+
+@triton.jit
+def _times_matrix(ar, ai, fr, fi):
+    """(ar + i ai) @ (fr + i fi): float16 operands, float32 sums."""
+    ar = ar.to(tl.float16)
+    ai = ai.to(tl.float16)
+    cr = tl.dot(ar, fr)
+    ci = tl.dot(ar, fi)
+    cr = tl.dot(-ai, fi, cr)
+    ci = tl.dot(ai, fr, ci)
+    return cr, ci
+
+
+@triton.jit
+def _times_conjugate_matrix(ar, ai, fr, fi):
+    """(ar + i ai) @ (fr - i fi): float16 operands, float32 sums."""
+    ar = ar.to(tl.float16)
+    ai = ai.to(tl.float16)
+    cr = tl.dot(ar, fr)
+    ci = tl.dot(ai, fr)
+    cr = tl.dot(ai, fi, cr)
+    ci = tl.dot(-ar, fi, ci)
+    return cr, ci
 
 
 @triton.jit
@@ -87,7 +102,7 @@ def outer_two_fwd_kernel(
         ar, ai = times(ar, ai, tl.load(p_between))
         ar = _columns_last(ar.to(tl.float16), NA, NB, BC)
         ai = _columns_last(ai.to(tl.float16), NA, NB, BC)
-        yr, yi = times_matrix(ar, ai, f2r, f2i)
+        yr, yi = _times_matrix(ar, ai, f2r, f2i)
         yr, yi = times(yr, yi, tl.load(p_twiddle))
         z = tl.permute(tl.reshape(pack(yr, yi), (NA, BC, NB)), (2, 0, 1))
         where = i_c * capacity + (r - begin)
@@ -139,7 +154,7 @@ def outer_two_inv_kernel(
             zi *= ratio
         else:
             scale = tl.max(tl.load(Z_SCALE + where * tiles + tl.arange(0, tiles)), axis=0)
-        er, ei = times_conjugate_matrix(zr, zi, f2r, f2i)
+        er, ei = _times_conjugate_matrix(zr, zi, f2r, f2i)
         er, ei = times_conjugate(er, ei, tl.load(p_between))
         er = tl.permute(tl.reshape(er.to(tl.float16), (NA, BC, NB)), (0, 2, 1))
         ei = tl.permute(tl.reshape(ei.to(tl.float16), (NA, BC, NB)), (0, 2, 1))

@@ -14,7 +14,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_fused import load, power_of_two, save, times, times_conjugate
+from kernels.conv_fft.triton_complex import power_of_two, times, times_conjugate
+from kernels.conv_fft.triton_fused import load, save
 from kernels.conv_fft.triton_outer import gated_row
 
 
