@@ -19,7 +19,7 @@ from kernels.conv_fft.launch_fused import split
 from kernels.conv_fft.launch_outer import outer_transform
 from kernels.conv_fft.rows import Rows, whole_rows
 from kernels.conv_fft.spectrum import filter_gradients, filter_spectrum
-from kernels.conv_fft.transforms import Plan, inner_matrices, thread_order, twiddles
+from kernels.conv_fft.transforms import Plan, inner_matrices, inner_twiddles
 from kernels.conv_fft.triton_inner import inner_bwd_kernel, inner_filter_kernel, inner_fwd_kernel
 from kernels.triton_support import TRITON_TYPES
 
@@ -38,13 +38,13 @@ INNER_REGISTERS: dict[tuple[str, int, int], int] = {}
 @functools.lru_cache(maxsize=64)
 def _inner_constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
     na, nb = p.factors
-    return *inner_matrices(na, nb, p.keep, device), thread_order(twiddles(na, nb, False, device)).contiguous()
+    return *inner_matrices(na, nb, p.keep, device), inner_twiddles(na, p.halves, nb, device)
 
 
 def inner_options(kernel: str, p: Plan) -> dict[str, Any]:
     """Constants and launch options of the inner transform."""
     na, nb = p.factors
-    launch = {"NA": na, "NB": nb, "C2": p.keep, "num_warps": na // 8, "num_stages": 1}
+    launch = {"NA": na, "NB": nb, "C": p.halves, "C2": p.keep, "num_warps": na // 8, "num_stages": 1}
     limit = INNER_REGISTERS.get((kernel, na, nb))
     return launch | ({"maxnreg": limit} if limit else {})
 
@@ -84,7 +84,7 @@ class Long:
         p = self.p
         for first, channels in self._groups(1):
             z, scales = self._into(u, pre, self.rows, self.i, first, channels)
-            inner_fwd_kernel[(p.outer, channels, split(self.capacity, 2, channels * p.outer))](
+            inner_fwd_kernel[(p.outer, channels, split(self.capacity, 2 // p.halves, channels * p.outer))](
                 z, scales, self.spectrum, self.inverse, *self.middle, self.rows.count, self.i, first, p.outer, self.capacity,
                 BN=self.outer.columns, **inner_options("inner forward", p),
             )  # fmt: skip
@@ -97,7 +97,7 @@ class Long:
         """Writes du, dpre, dpost and adds to dk, dreverse."""
         p = self.p
         if self.taps is None:
-            sums = dk.new_empty((self.channels, p.outer, 2, p.factors[0] * p.keep))
+            sums = dk.new_empty((self.channels, p.outer, 2, p.factors[0] * p.halves * p.keep))
         else:
             sums = dk.new_empty((self.channels, p.outer, p.inner // 16, 2, 16), dtype=torch.float16)
         sums_scale = dk.new_empty((self.channels, p.outer))
@@ -164,13 +164,13 @@ class Long:
         )  # fmt: skip
 
     def _spectrum(self, k: Tensor, taps: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """(channels, outer, Na keep) packed, in thread order.
+        """(channels, outer, Na C keep) packed, in thread order.
 
         (channels,) what brings its largest part to [2, 4), and what that is over.
         """
         p = self.p
         z, scales = self._into(k, None, taps, 0, 0, self.channels)
-        spectrum = k.new_empty((self.channels, p.outer, p.factors[0] * p.keep), dtype=torch.int32)
+        spectrum = k.new_empty((self.channels, p.outer, p.factors[0] * p.halves * p.keep), dtype=torch.int32)
         largest = k.new_empty((self.channels, p.outer))
         inner_filter_kernel[(p.outer, self.channels)](
             z,

@@ -26,7 +26,7 @@ def folded(k: Tensor, reverse: Tensor | None, points: int) -> Tensor:
 def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan) -> tuple[Tensor, Tensor]:
     """Packed float16 in the kernels' order, each channel scaled by a power of two to a largest part in [2, 4).
 
-    In thread order: (H, outer, Na keep). (H,) the scales.
+    In thread order: (H, outer, Na C keep). (H,) the scales.
     """
     n_a, n_b = p.factors
     values = torch.fft.fft(
@@ -34,19 +34,19 @@ def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan) -> tuple[Tensor,
     )
     _, exponent = torch.frexp(torch.view_as_real(values).abs().amax((1, 2)))
     scale = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent - 2)
-    values = (values / scale[:, None]).view(-1, n_b, n_a, p.outer)
+    values = (values / scale[:, None]).view(-1, n_b, p.halves * n_a, p.outer)  # k = k1 + N1 (ka + NA (kc + C kb))
     if p.keep < n_b:
         values = values.roll(p.keep // 2, 1)[:, : p.keep]
-    return thread_order(pack(values.permute(0, 3, 2, 1).contiguous())).contiguous(), scale
+    return thread_order(pack(values.permute(0, 3, 2, 1).contiguous()), 2 // p.halves).contiguous(), scale
 
 
 def filter_gradients(gradient: Tensor, p: Plan, dk: Tensor, dreverse: Tensor | None) -> None:
-    """Add to dk and dreverse what the spectrum's gradient (H, outer, 2, Na keep), in thread order, is to the taps."""
+    """Add to dk and dreverse what the spectrum's gradient (H, outer, 2, Na C keep), in thread order, is to the taps."""
     n_a, n_b = p.factors
-    parts = in_order(gradient, n_a, p.keep)
+    parts = in_order(gradient, p.halves * n_a, p.keep, 2 // p.halves)
     values = torch.complex(parts[:, :, 0], parts[:, :, 1]).permute(0, 3, 2, 1)
     if p.keep < n_b:
-        left_out = values.new_zeros(len(values), n_b - p.keep, n_a, p.outer)
+        left_out = values.new_zeros(len(values), n_b - p.keep, p.halves * n_a, p.outer)
         values = torch.cat([values, left_out], 1).roll(-(p.keep // 2), 1)
     # The kernels' transforms are unitary and the filter's is not: the inverse of their product is a plain sum.
     taps = torch.fft.ifft(values.reshape(-1, p.points), norm="forward") * weights(p.points, dk.device).conj()

@@ -26,8 +26,8 @@ from torch import Tensor
 # which needs more registers.
 FORWARD = {256: (16, 16), 512: (32, 16), 1024: (32, 32), 2048: (64, 32), 4096: (64, 64), 8192: (128, 64)}
 BACKWARD = FORWARD | {1024: (64, 16), 4096: (128, 32)}
-# The inner transforms of long convolutions, NA x NB.
-INNER = {512: (32, 16), 1024: (32, 32), 2048: (32, 64), 4096: (64, 64)}
+# The inner transforms of long convolutions, NA x NB, and twice as many points where there are: see `triton_inner`.
+INNER = {512: (32, 16), 1024: (32, 32), 2048: (32, 32), 4096: (64, 32)}
 
 # Outer transforms that are done in two factors, and the one whose second factor is done in registers.
 OUTER = {512: (32, 16), 1024: (32, 32)}
@@ -44,7 +44,7 @@ class Plan:
     """How a convolution of rows of some length is computed.
 
     points: N, the transform's length. outer: 1 when one program holds a row, else the number of points of the outer transform,
-    which goes through memory (three passes). inner: the points that one program transforms, factors[0] x factors[1]. keep:
+    which goes through memory (three passes). inner: the points that one program transforms, factors[0] x factors[1] or twice that. keep:
     columns of the last factor that are kept (frequency-sparse filters). seconds: the cost model's estimate for one row,
     forward.
     """
@@ -64,6 +64,11 @@ class Plan:
     def side_by_side(self) -> int:
         """Rows of data in the columns of a tile, D of `triton_tiles`."""
         return 2 if self.factors[0] < 64 else 1
+
+    @property
+    def halves(self) -> int:
+        """C of `triton_inner`."""
+        return self.inner // (self.factors[0] * self.factors[1])
 
     @property
     def order(self) -> int:
@@ -150,6 +155,18 @@ def _plain(points: int, columns: Tensor) -> tuple[Tensor, Tensor]:
     return real / math.sqrt(points), imaginary / math.sqrt(points)
 
 
+@functools.lru_cache(maxsize=64)
+def inner_twiddles(na: int, c: int, nb: int, device: torch.device) -> Tensor:
+    """Those of `triton_inner`, after the transform over a: packed, in thread order; if c is 2, those of its halves behind them."""
+    t = torch.complex(*_phases(4 * torch.arange(na), torch.arange(c * nb), na * c * nb)) / math.sqrt(c)
+    t = t.view(na, c, nb).transpose(0, 1).reshape(c * na, nb)
+    parts = [thread_order(pack(t), 2 // c)]
+    if c == 2:
+        turns = torch.complex(*_phases(torch.full((na,), 4), torch.arange(nb), 2 * nb))
+        parts.append(thread_order(pack(turns)))
+    return torch.cat(parts).to(device)
+
+
 def _real_form(real: Tensor, imaginary: Tensor) -> Tensor:
     """[Fr -Fi; Fi Fr] of a complex matrix F (n, m): (2n, 2m), its parts in turn, eight rows and columns of each."""
     n, m = real.shape
@@ -185,10 +202,11 @@ def thread_order(values: Tensor, d: int = 2) -> Tensor:
     return values.permute(0, 1, 3, 2, 5, 4, 6).reshape(*before, na * nb)
 
 
-def in_order(values: Tensor, na: int, nb: int) -> Tensor:
-    """The inverse of `thread_order` where d = 2."""
+def in_order(values: Tensor, na: int, nb: int, d: int = 2) -> Tensor:
+    """The inverse of `thread_order`."""
     before = values.shape[:-1]
-    return values.reshape(-1, nb // 16, na, 4, 2, 2).permute(0, 2, 1, 4, 3, 5).reshape(*before, na, nb)
+    values = values.reshape(-1, 2 // d, nb // 16, na * d // 2, 4, 2, 2)
+    return values.permute(0, 1, 3, 2, 5, 4, 6).reshape(*before, na, nb)
 
 
 @functools.lru_cache(maxsize=64)
