@@ -23,8 +23,13 @@ from kernels.conv_fft.triton_long import outer_fwd_kernel, outer_inv_kernel
 from kernels.conv_fft.triton_outer import outer_two_fwd_kernel, outer_two_inv_kernel
 from kernels.conv_fft.triton_radix import outer_radix_fwd_kernel, outer_radix_inv_kernel
 
-# Columns and warps of the outer transform of RADIX points.
-RADIX_TILE = {"BC": 32, "num_warps": 4, "num_stages": 1}
+# Launches of the outer transforms in registers: there, and back.
+RADIX_LAUNCHES: dict[tuple[str, int], dict[str, int]] = {
+    ("outer forward", 256): {"BC": 32, "num_warps": 4},
+    ("outer inverse", 256): {"BC": 32, "KA": 8, "num_warps": 4},
+    ("outer forward", 512): {"BC": 32, "num_warps": 4},
+    ("outer inverse", 512): {"BC": 32, "KA": 16, "num_warps": 8},
+}
 # Bytes of registers that a thread may spill, by (kernel, points).
 SPILLS = {("outer forward", 128): 160, ("outer forward", 1024): 224, ("outer inverse", 1024): 352}
 # Registers a thread may have, by (kernel, points), where fewer than 255 put more programs on a multiprocessor.
@@ -59,8 +64,8 @@ def outer_tile(points: int) -> dict[str, int]:
 
 def outer_options(kernel: str, points: int) -> dict[str, Any]:
     """Constants and launch options of the outer transform."""
-    if points == RADIX:
-        launch: dict[str, Any] = dict(RADIX_TILE)
+    if points in RADIX:
+        launch: dict[str, Any] = {"NA": RADIX[points], "num_stages": 1} | RADIX_LAUNCHES[kernel, points]
     elif points in OUTER:
         na, nb = OUTER[points]
         launch = {"NA": na, "NB": nb, "BC": 16, "num_warps": 16, "num_stages": 1}
@@ -74,7 +79,7 @@ def outer_options(kernel: str, points: int) -> dict[str, Any]:
 
 def outer_kernels(points: int) -> tuple[Any, Any]:
     """The kernel of the outer transform and that of its inverse."""
-    if points == RADIX:
+    if points in RADIX:
         return outer_radix_fwd_kernel, outer_radix_inv_kernel
     return (outer_two_fwd_kernel, outer_two_inv_kernel) if points in OUTER else (outer_fwd_kernel, outer_inv_kernel)
 
@@ -84,10 +89,9 @@ def outer_transform(points: int, m: int, device: torch.device) -> Outer:
     """The outer transform of rows of points * m samples."""
     launches = outer_options("outer forward", points), outer_options("outer inverse", points)
     kernels = outer_kernels(points)
-    if points == RADIX:
+    if points in RADIX:
         columns, high, arguments = launches[0]["BC"], 1, ()
-        matrix, between, threads, lines = radix_constants(m, columns, device)
-        constants = (matrix, between, threads), (matrix, between, lines)
+        constants = radix_constants(RADIX[points], m, columns, launches[1]["KA"], device)
     elif points in OUTER:
         columns, high, arguments = launches[0]["BC"], 1, ()
         na, nb = OUTER[points]

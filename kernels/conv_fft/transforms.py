@@ -29,9 +29,9 @@ BACKWARD = FORWARD | {1024: (64, 16), 4096: (128, 32)}
 # The inner transforms of long convolutions, NA x NB, and twice as many points where there are: see `triton_inner`.
 INNER = {512: (32, 16), 1024: (32, 32), 2048: (32, 32), 4096: (64, 32)}
 
-# Outer transforms that are done in two factors, and the one whose second factor is done in registers.
-OUTER = {512: (32, 16), 1024: (32, 32)}
-RADIX = 256
+# Outer transforms that are done in two factors, and the first of those whose second factor, of 16, is done in registers.
+OUTER = {1024: (32, 32)}
+RADIX = {256: 16, 512: 32}
 
 # For the cost model, what these kernels reach on an H100 SXM (3.0 TB/s of copy): bytes per second, and float16 operations
 # per second of products so wide that their width does not matter.
@@ -115,7 +115,7 @@ def _rate(width: int) -> float:
 
 def _outer_work(outer: int) -> float:
     """Seconds per point of an outer transform beside its traffic."""
-    if outer in OUTER or outer == RADIX:
+    if outer in OUTER or outer in RADIX:
         return 2.4e-12 * (outer / 256) ** 0.25  # its shuffles between the factors, measured
     return 4 * outer / (_OPERATIONS / (2 if outer >= 64 else 4))
 
@@ -238,19 +238,24 @@ def twiddles_in_two(factors: tuple[int, int], n2: int, device: torch.device) -> 
 
 
 @functools.lru_cache(maxsize=16)
-def radix_constants(n2: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What `triton_radix` takes for n2 columns, a tile of `columns` at a time.
+def radix_constants(
+    na: int, n2: int, columns: int, ka: int, device: torch.device
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """What the kernels of `triton_radix` take for n2 columns, `columns` at a time, the second of them ka by ka.
 
-    The matrix of the first factor: (2, 16, 16) float16, by eight ka their real parts and then the imaginary ones; what makes
-    the second unitary is in it. The twiddles between the factors, (16, 16) packed. Those after both, packed, in the order of
-    threads, (tiles, 2, 16 8 columns), and in that of lines of columns, (tiles, 2, 16, 8, columns).
+    Of each: the matrix of the first factor, by eight (or ka) their real parts and then the imaginary ones, float16; what makes
+    the second unitary is in it. The twiddles between the factors, (na, 16) packed. Those after both, packed: in the order of the
+    threads, (tiles, na / 8, 128 columns), and by lines, (tiles, na / ka, 16, ka, columns).
     """
-    real, imaginary = (m / 4 for m in _weighted(16))
-    matrix = torch.stack([real.view(2, 8, 16), imaginary.view(2, 8, 16)], 1).reshape(2, 16, 16)
-    lines = twiddles(RADIX, n2, True, device).view(16, 2, 8, n2 // columns, columns).permute(3, 1, 0, 2, 4)
-    threads = lines.view(n2 // columns, 2, 8, 2, 8, columns // 8, 4, 2).permute(0, 1, 2, 5, 4, 6, 3, 7)
-    between = twiddles(16, 16, True, device)
-    return matrix.to(device, torch.float16).contiguous(), between, threads.reshape(n2 // columns, 2, -1), lines.contiguous()
+    parts = [m / 4 for m in _weighted(na)]
+    matrices = (torch.stack([m.view(na // k, k, na) for m in parts], 1).to(device, torch.float16) for k in (8, ka))
+    between = twiddles(na, 16, True, device)
+    after = twiddles(16 * na, n2, True, device)
+    threads = after.view(16, na // 8, 8, n2 // columns, columns).permute(3, 1, 0, 2, 4)
+    threads = threads.reshape(n2 // columns, na // 8, 8, 2, 8, columns // 8, 4, 2).permute(0, 1, 2, 5, 4, 6, 3, 7)
+    lines = after.view(16, na // ka, ka, n2 // columns, columns).permute(3, 1, 0, 2, 4)
+    first, second = ((m.contiguous(), between, t.contiguous()) for m, t in zip(matrices, (threads, lines), strict=True))
+    return first, second
 
 
 def pack(values: Tensor) -> Tensor:

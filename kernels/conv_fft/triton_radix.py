@@ -1,6 +1,6 @@
-"""The outer transform of 256 points: sixteen by tensor cores, sixteen in each thread's registers, nothing exchanged between.
+"""The outer transform of 256 or 512 points: 16 or 32 by tensor cores, 16 in each thread's registers, nothing exchanged between.
 
-n1 = a 16 + b, k1 = ka + 16 kb, as in `kernels.conv_fft.transforms`; a tile is all n1 of BC neighbouring columns n2, taken eight
+n1 = a 16 + b, k1 = ka + NA kb, as in `kernels.conv_fft.transforms`; a tile is all n1 of BC neighbouring columns n2, taken eight
 ka at a time. Of the product over a, real parts and imaginary ones eight rows apart, a thread has all b of its columns; so the
 transform over b is one of sixteen scalars, each of them a tensor (8, BC). The same the other way round: a thread loads all kb
 of its columns. Constants: `transforms.radix_constants`.
@@ -91,14 +91,15 @@ def _together(x):
 
 @triton.jit
 def _line(
-    p, t, p_scale, scale, M: tl.constexpr, BC: tl.constexpr, KB: tl.constexpr, SCALE_BY_K1: tl.constexpr
+    p, t, p_scale, scale,
+    M: tl.constexpr, NA: tl.constexpr, KA: tl.constexpr, BC: tl.constexpr, KB: tl.constexpr, SCALE_BY_K1: tl.constexpr,
 ):  # fmt: skip
     """Of one kb, the numbers of all ka and columns, times the twiddles."""
-    zr = tl.load(p + KB * 16 * 2 * M).to(tl.float32)
-    zi = tl.load(p + (KB * 16 * 2 * M + 16)).to(tl.float32)
-    zr, zi = times_conjugate(zr, zi, tl.load(t + KB * 8 * BC))
+    zr = tl.load(p + KB * NA * 2 * M).to(tl.float32)
+    zi = tl.load(p + (KB * NA * 2 * M + 16)).to(tl.float32)
+    zr, zi = times_conjugate(zr, zi, tl.load(t + KB * KA * BC))
     if SCALE_BY_K1:
-        ratio = tl.load(p_scale + KB * 16) / scale
+        ratio = tl.load(p_scale + KB * NA) / scale
         zr *= ratio[:, None]
         zi *= ratio[:, None]
     return zr, zi
@@ -113,19 +114,20 @@ def _between(x, p_between):
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
 def outer_radix_fwd_kernel(
     U, PRE, Z, Z_SCALE, G, T1, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, first_channel, capacity, ROWS,
-    M: tl.constexpr, BC: tl.constexpr, HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr,
+    M: tl.constexpr, NA: tl.constexpr, BC: tl.constexpr, HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, ALIGN_END: tl.constexpr,
 ):  # fmt: skip
     """Grid (M / BC, channels, splits): as `outer_fwd_kernel` of `triton_long`."""
     tiles: tl.constexpr = M // BC
     i_n = tl.program_id(0)
     i_c = tl.program_id(1).to(tl.int64)
     i_h = i_c + first_channel
-    a = tl.arange(0, 16)
+    a = tl.arange(0, NA)
+    b = tl.arange(0, 16)
     bc = tl.arange(0, 16 * BC)
     sample = (a[:, None] * 16 + bc[None, :] // BC) * M + i_n * BC + bc[None, :] % BC
     ka = tl.arange(0, 8)
     column = i_n * BC + tl.arange(0, BC)
-    out = (ka[:, None, None] + 16 * a[None, :, None]) * (2 * M) + (column // 16 * 32 + column % 16)[None, None, :]
+    out = (ka[:, None, None] + NA * b[None, :, None]) * (2 * M) + (column // 16 * 32 + column % 16)[None, None, :]
     begin = tl.load(COUNT + WHICH)
     lo = begin + tl.program_id(2) * ROWS
     for r in range(lo, tl.minimum(lo + ROWS, tl.load(COUNT + WHICH + 1))):
@@ -133,27 +135,27 @@ def outer_radix_fwd_kernel(
         scale, inverse = power_of_two(tl.max(tl.max(tl.abs(x), axis=1), axis=0))
         x = (x * inverse).to(tl.float16)
         where = i_c * capacity + (r - begin)
-        for m in tl.static_range(2):
-            g = tl.load(G + m * 256 + a[:, None] * 16 + a[None, :])
+        for m in tl.static_range(NA // 8):
+            g = tl.load(G + m * (16 * NA) + b[:, None] * NA + a[None, :])
             ar, ai = tl.split(tl.permute(tl.reshape(tl.dot(g, x), (2, 8, 16, BC)), (1, 2, 3, 0)))
-            ar, ai = times(ar, ai, tl.load(T1 + (m * 8 + ka)[:, None] * 16 + a[None, :])[:, :, None])
+            ar, ai = times(ar, ai, tl.load(T1 + (m * 8 + ka)[:, None] * 16 + b[None, :])[:, :, None])
             ar = _apart(ar, BC)
             ai = _apart(ai, BC)
             y = ((ar[0], ai[0]),)
-            for b in tl.static_range(1, 16):
-                y = y + ((ar[b], ai[b]),)  # noqa: RUF005
+            for kb in tl.static_range(1, 16):
+                y = y + ((ar[kb], ai[kb]),)  # noqa: RUF005
             y = _sixteen(y, 1)
             yr = (y[0][0],)
             yi = (y[0][1],)
-            for b in tl.static_range(1, 16):
-                yr = yr + (y[b][0],)  # noqa: RUF005
-                yi = yi + (y[b][1],)  # noqa: RUF005
+            for kb in tl.static_range(1, 16):
+                yr = yr + (y[kb][0],)  # noqa: RUF005
+                yi = yi + (y[kb][1],)  # noqa: RUF005
             yr = tl.reshape(tl.permute(_together(yr), (0, 5, 4, 3, 2, 1)), (8, 16, BC))
             yi = tl.reshape(tl.permute(_together(yi), (0, 5, 4, 3, 2, 1)), (8, 16, BC))
-            t = tl.load(T + (i_n * 2 + m) * (128 * BC) + tl.arange(0, 128 * BC))
+            t = tl.load(T + (i_n * (NA // 8) + m) * (128 * BC) + tl.arange(0, 128 * BC))
             t = tl.permute(tl.reshape(t, (8, BC // 8, 8, 4, 2, 2)), (2, 0, 4, 1, 3, 5))
             yr, yi = times(yr, yi, tl.reshape(t, (8, 16, BC)))
-            p_z = Z + where * (512 * M) + m * (16 * M) + out
+            p_z = Z + where * (32 * NA * M) + m * (16 * M) + out
             tl.store(p_z, yr.to(tl.float16))
             tl.store(p_z + 16, yi.to(tl.float16))
         tl.store(Z_SCALE + where * tiles + i_n, scale)
@@ -163,18 +165,20 @@ def outer_radix_fwd_kernel(
 def outer_radix_inv_kernel(
     Z, Z_SCALE, K_SCALE, A, OUT_A, B, OUT_B, G, T1, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
     first_channel, capacity, ROWS,
-    M: tl.constexpr, BC: tl.constexpr, HAS_A: tl.constexpr, HAS_B: tl.constexpr, SCALE_BY_K1: tl.constexpr,
+    M: tl.constexpr, NA: tl.constexpr, KA: tl.constexpr, BC: tl.constexpr,
+    HAS_A: tl.constexpr, HAS_B: tl.constexpr, SCALE_BY_K1: tl.constexpr,
     ALIGN: tl.constexpr, ALIGN_END: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
-    """Grid (M / BC, channels, splits): as `outer_inv_kernel` of `triton_long`."""
+    """Grid (M / BC, channels, splits): as `outer_inv_kernel` of `triton_long`. KA ka at a time."""
     tiles: tl.constexpr = M // BC
     i_n = tl.program_id(0)
     i_c = tl.program_id(1).to(tl.int64)
     i_h = i_c + first_channel
-    a = tl.arange(0, 16)
+    a = tl.arange(0, NA)
+    k = tl.arange(0, 2 * KA)
     bc = tl.arange(0, 16 * BC)
     sample = (a[:, None] * 16 + bc[None, :] // BC) * M + i_n * BC + bc[None, :] % BC
-    ka = tl.arange(0, 8)
+    ka = tl.arange(0, KA)
     column = i_n * BC + tl.arange(0, BC)
     source = ka[:, None] * (2 * M) + (column // 16 * 32 + column % 16)[None, :]
     k_scale = tl.load(K_SCALE + i_h)
@@ -183,24 +187,24 @@ def outer_radix_inv_kernel(
     for r in range(lo, tl.minimum(lo + ROWS, tl.load(COUNT + WHICH + 1))):
         where = i_c * capacity + (r - begin)
         if SCALE_BY_K1:
-            scale = tl.max(tl.load(Z_SCALE + where * 256 + tl.arange(0, 256)), axis=0)
+            scale = tl.max(tl.load(Z_SCALE + where * (16 * NA) + tl.arange(0, 16 * NA)), axis=0)
         else:
             scale = tl.max(tl.load(Z_SCALE + where * tiles + tl.arange(0, tiles)), axis=0)
-        y = tl.zeros((16, 16 * BC), tl.float32)
-        for m in tl.static_range(2):
-            p = Z + where * (512 * M) + m * (16 * M) + source
-            t = T + (i_n * 2 + m) * (128 * BC) + ka[:, None] * BC + tl.arange(0, BC)[None, :]
-            p_scale = Z_SCALE + where * 256 + m * 8 + ka
-            z = (_line(p, t, p_scale, scale, M, BC, 0, SCALE_BY_K1),)
+        y = tl.zeros((NA, 16 * BC), tl.float32)
+        for m in tl.static_range(NA // KA):
+            p = Z + where * (32 * NA * M) + m * (2 * KA * M) + source
+            t = T + (i_n * (NA // KA) + m) * (16 * KA * BC) + ka[:, None] * BC + tl.arange(0, BC)[None, :]
+            p_scale = Z_SCALE + where * (16 * NA) + m * KA + ka
+            z = (_line(p, t, p_scale, scale, M, NA, KA, BC, 0, SCALE_BY_K1),)
             for kb in tl.static_range(1, 16):
-                z = z + (_line(p, t, p_scale, scale, M, BC, kb, SCALE_BY_K1),)  # noqa: RUF005
+                z = z + (_line(p, t, p_scale, scale, M, NA, KA, BC, kb, SCALE_BY_K1),)  # noqa: RUF005
             z = _sixteen(z, -1)
-            p_between = T1 + (m * 8 + ka) * 16
+            p_between = T1 + (m * KA + ka) * 16
             e = (_between(z[0], p_between),)
             for b in tl.static_range(1, 16):
                 e = e + (_between(z[b], p_between + b),)  # noqa: RUF005
-            e = tl.reshape(tl.permute(_together(e), (2, 0, 6, 5, 4, 3, 1)), (16, 16 * BC))
-            y = tl.dot(tl.load(G + m * 256 + a[None, :] * 16 + a[:, None]), e, y)
+            e = tl.reshape(tl.permute(_together(e), (2, 0, 6, 5, 4, 3, 1)), (2 * KA, 16 * BC))
+            y = tl.dot(tl.load(G + m * (2 * KA * NA) + k[None, :] * NA + a[:, None]), e, y)
         y *= scale * k_scale
         first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
         mask = (sample >= tl.multiple_of(tl.load(SHIFT + r), ALIGN_END)) & (
