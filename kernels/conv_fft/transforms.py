@@ -44,9 +44,9 @@ class Plan:
     """How a convolution of rows of some length is computed.
 
     points: N, the transform's length. outer: 1 when one program holds a row, else the number of points of the outer transform,
-    which goes through memory (three passes). inner: the points that one program transforms, factors[0] x factors[1] or twice that. keep:
-    columns of the last factor that are kept (frequency-sparse filters). seconds: the cost model's estimate for one row,
-    forward.
+    which goes through memory (three passes). inner: the points that one program transforms, factors[0] x factors[1], or twice
+    that after an outer transform. keep: columns of the last factor that are kept (frequency-sparse filters). seconds: the cost
+    model's estimate for one row, forward.
     """
 
     points: int
@@ -157,7 +157,7 @@ def _plain(points: int, columns: Tensor) -> tuple[Tensor, Tensor]:
 
 @functools.lru_cache(maxsize=64)
 def inner_twiddles(na: int, c: int, nb: int, device: torch.device) -> Tensor:
-    """Those of `triton_inner`, after the transform over a: packed, in thread order; if c is 2, those of its halves behind them."""
+    """Those of `triton_inner`, after the transform over a: packed, in thread order; if c is 2, those of halves behind them."""
     t = torch.complex(*_phases(4 * torch.arange(na), torch.arange(c * nb), na * c * nb)) / math.sqrt(c)
     t = t.view(na, c, nb).transpose(0, 1).reshape(c * na, nb)
     parts = [thread_order(pack(t), 2 // c)]
@@ -244,8 +244,8 @@ def radix_constants(
     """What the kernels of `triton_radix` take for n2 columns, `columns` at a time, the second of them ka by ka.
 
     Of each: the matrix of the first factor, by eight (or ka) their real parts and then the imaginary ones, float16; what makes
-    the second unitary is in it. The twiddles between the factors, (na, 16) packed. Those after both, packed: in the order of the
-    threads, (tiles, na / 8, 128 columns), and by lines, (tiles, na / ka, 16, ka, columns).
+    the second unitary is in it. The twiddles between the factors, (na, 16) packed. Those after both, packed: in the order of
+    the threads, (tiles, na / 8, 128 columns), and by lines, (tiles, na / ka, 16, ka, columns).
     """
     parts = [m / 4 for m in _weighted(na)]
     matrices = (torch.stack([m.view(na // k, k, na) for m in parts], 1).to(device, torch.float16) for k in (8, ka))

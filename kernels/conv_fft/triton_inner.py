@@ -1,7 +1,7 @@
 """The middle pass of long rows: for each k1 of the outer transform, plain transforms of M = NA C NB complex points.
 
-In the tiles of `triton_tiles`: two rows of data at a time (C = 1), or the halves of one (C = 2). For the latter n2 = (a C + c) NB
-+ b, and the transform over c takes two sums in a thread, and twiddles, between those over a and b: k2 = ka + NA (kc + C kb).
+In the tiles of `triton_tiles`: two rows of data at a time (C = 1), or the halves of one (C = 2). Of the latter n2 = (a C + c)
+NB + b, and the transform over c takes two sums in a thread, and twiddles, between those over a and b: k2 = ka + NA (kc + C kb).
 What is between the passes: Z (channels, rows, N1, M / 16, 2, 16) float16, sixteen real parts and then their imaginary ones. A
 tile of BN columns has its own power-of-two scale, Z_SCALE (channels, rows, M / BN): here a row's tiles are brought to one.
 """
@@ -226,7 +226,8 @@ def inner_filter_kernel(
 ):  # fmt: skip
     """Grid (N1, channels): a filter's taps after the outer transform to its spectrum K (channels, N1, NA C C2).
 
-    K is packed, in thread order, over the taps' scale; K_LARGEST (channels, N1) is its largest part. One row of data, the first of the tile's.
+    K is packed, in thread order, over the taps' scale; K_LARGEST (channels, N1) is its largest part. One row of data, the first
+    of the tile's.
     """
     if tl.load(COUNT + 1) == 0:
         return  # no row is convolved with it

@@ -60,13 +60,14 @@ def test_gated_gradients_where_others_are_wrong(length: int, dtype: torch.dtype,
     assert {"du", "dfilter", "dpregate", "dpostgate"} <= report.errors.keys()
 
 
-@pytest.fixture
-def three_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of more than 1024 samples take an outer transform of 16 points around inner ones of 256."""
+@pytest.fixture(params=[1, 2])
+def three_passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of more than 1024 samples take an outer transform of 16 points around inner ones of 256, or of twice that."""
     from kernels.conv_fft import launch_long, triton
 
     def small(length: int, *more: Any, **named: Any) -> Plan:
-        return Plan(4096, 16, 256, (16, 16), 16, 0.0) if length > 1024 else plan(length, *more, **named)
+        points = 256 * request.param
+        return Plan(16 * points, 16, points, (16, 16), 16, 0.0) if length > 1024 else plan(length, *more, **named)
 
     monkeypatch.setattr(triton, "plan", small)
     monkeypatch.setattr(launch_long, "WORKSPACE", 1 << 15)  # one channel at a time
@@ -286,7 +287,8 @@ def test_plans_hold_their_rows_and_follow_the_model() -> None:
             p = plan(length, backward=backward)
             assert p.points == p.outer * p.inner >= length
             assert p.factors == (factors if p.order == 2 else INNER)[p.inner]
-            assert p.factors[0] * p.factors[1] == p.inner
+            assert p.factors[0] * p.factors[1] * p.halves == p.inner
+            assert p.halves in ((1,) if p.order == 2 else (1, 2))
     assert plan(256).order == plan(4096).order == 2
     assert plan(1 << 16).order == 3
     assert plan(4096, 0.25).seconds < plan(4096).seconds
