@@ -23,18 +23,12 @@ PROGRAMS = 1024
 # Bytes of registers that a thread may spill, by (kernel, factors): into the first-level cache, which takes less time than
 # smaller tiles would. Backward kernels hold a filter's gradient (64 registers at 64 x 64) beside a transform of as many.
 SPILLS: dict[tuple[str, int, int], int] = {
-    ("fused forward", 64, 64): 192,
     ("fused backward", 128, 64): 640,
-    ("inner forward", 32, 32): 32,
-    ("inner backward", 32, 32): 32,
-    ("inner backward", 64, 64): 640,
 }
 # Registers a thread may have, by (kernel, factors), where fewer than 255 put more programs on a multiprocessor.
 REGISTERS: dict[tuple[str, int, int], int] = {
     ("fused forward", 64, 32): 128,
     ("fused backward", 64, 32): 168,
-    ("inner forward", 32, 32): 168,
-    ("inner forward", 64, 32): 168,
 }
 
 

@@ -29,10 +29,10 @@ WORKSPACE = 1 << 30
 ROWS = 4
 
 
-# Bytes of registers that a thread may spill, by (kernel, factors) of the inner transform.
-INNER_SPILLS: dict[tuple[str, int, int], int] = {}
+# Bytes of registers that a thread may spill, by (kernel, points of the inner transform).
+INNER_SPILLS: dict[tuple[str, int], int] = {("inner backward", 2048): 96}
 # Registers a thread may have, by the same, where fewer than 255 put more programs on a multiprocessor.
-INNER_REGISTERS: dict[tuple[str, int, int], int] = {}
+INNER_REGISTERS: dict[tuple[str, int], int] = {("inner backward", 2048): 168}
 
 
 @functools.lru_cache(maxsize=64)
@@ -45,7 +45,7 @@ def inner_options(kernel: str, p: Plan) -> dict[str, Any]:
     """Constants and launch options of the inner transform."""
     na, nb = p.factors
     launch = {"NA": na, "NB": nb, "C": p.halves, "C2": p.keep, "num_warps": na // 8, "num_stages": 1}
-    limit = INNER_REGISTERS.get((kernel, na, nb))
+    limit = INNER_REGISTERS.get((kernel, p.inner))
     return launch | ({"maxnreg": limit} if limit else {})
 
 

@@ -33,10 +33,21 @@ INNER = {512: (32, 16), 1024: (32, 32), 2048: (32, 32), 4096: (64, 32)}
 OUTER = {1024: (32, 32)}
 RADIX = {256: 16, 512: 32}
 
-# For the cost model, what these kernels reach on an H100 SXM (3.0 TB/s of copy): bytes per second, and float16 operations
-# per second of products so wide that their width does not matter.
+# For the cost model. Rows in one program: what the kernels reach, bytes per second, and float16 operations per second of products
+# so wide that their width does not matter. Three passes: picoseconds per point, forward and backward, measured on an H200 (gated,
+# bfloat16), of both outer passes by the points of the outer transform, and of the inner pass by its own.
 _BANDWIDTH = 2.7e12
 _OPERATIONS = 4.0e14
+_OUTER_TIMES = {
+    16: (5.8, 13.1),
+    32: (7.4, 17.9),
+    64: (6.2, 14.8),
+    128: (8.3, 19.4),
+    256: (5.7, 14.6),
+    512: (8.1, 19.2),
+    1024: (20.0, 50.0),
+}
+_INNER_TIMES = {512: (4.2, 11.5), 1024: (3.0, 7.4), 2048: (3.6, 10.8), 4096: (5.2, 15.9)}
 
 
 @dataclass(frozen=True)
@@ -79,12 +90,10 @@ class Plan:
 def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool = False) -> Plan:
     """The cheapest factorisation for rows of `length` samples.
 
-    The model: a program costs the larger of its bytes over the bandwidth and its matrix products' operations over the tensor
-    cores' rate, which falls with the width n of the products as n / (n + 16). One program (order 2) reads and writes each
-    sample once and does 8 N1 + 16 N2 operations for it (real matrices at both ends). Three passes (order 3) move 24 bytes
-    per sample (gated): the outer ones do 4 N_outer operations beside (in two factors they shuffle instead), the inner one 16
-    (Na + Nb). Factors under 64 count as 64: they fill a tile block-diagonally. Lengths that are no power of two take the next
-    power of two in one program; the outer transform is any multiple of 16.
+    The model: a row in one program (order 2) costs the larger of its bytes over the bandwidth and its products' operations, 8 N1
+    + 16 N2 for a sample (real matrices at both ends), over the tensor cores' rate, which falls with the products' width n as n /
+    (n + 16). Factors under 64 count as 64. Three passes (order 3) cost what was measured. Lengths that are no power of two take
+    the next power of two in one program; the outer transform is any multiple of 16.
     A frequency-sparse filter is defined by the factors: those of the gated forward pass, then, always.
     """
     if fraction < 1:
@@ -100,12 +109,14 @@ def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool 
         outer = 16 * math.ceil(length / inner / 16)
         if outer > 64:
             outer = 1 << (outer - 1).bit_length()
+        if outer > max(_OUTER_TIMES):
+            continue
         n1, n2 = INNER[inner]
         keep = max(16, int(n2 * fraction))
         points = outer * inner
-        middle = max(8 * points / _BANDWIDTH, points * 16 * (max(n1, 64) + keep) / _rate(n2))
-        seconds = (io + 8 * points) / _BANDWIDTH + 2 * points * _outer_work(outer) + middle
-        found.append(Plan(points, outer, inner, (n1, n2), keep, seconds))
+        direction = 1 if backward else 0
+        middle = _INNER_TIMES[inner][direction] * (n1 + keep) / (n1 + n2)
+        found.append(Plan(points, outer, inner, (n1, n2), keep, (_outer_time(outer, direction) + middle) * points * 1e-12))
     return min(found, key=lambda p: p.seconds)
 
 
@@ -113,11 +124,10 @@ def _rate(width: int) -> float:
     return _OPERATIONS * width / (width + 16)
 
 
-def _outer_work(outer: int) -> float:
-    """Seconds per point of an outer transform beside its traffic."""
-    if outer in OUTER or outer in RADIX:
-        return 2.4e-12 * (outer / 256) ** 0.25  # its shuffles between the factors, measured
-    return 4 * outer / (_OPERATIONS / (2 if outer >= 64 else 4))
+def _outer_time(outer: int, direction: int) -> float:
+    """Picoseconds per point; numbers of points that are no power of two fill the next one's tiles."""
+    block = 1 << (outer - 1).bit_length()
+    return _OUTER_TIMES[block][direction] * block / outer
 
 
 def _phases(rows: Tensor, columns: Tensor, period: int) -> tuple[Tensor, Tensor]:

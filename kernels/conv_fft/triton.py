@@ -129,7 +129,7 @@ def shipped() -> Iterator[Configuration]:
         constants = constants | {"P": max(1, 64 // n1)}
         yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
     inverse = {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}
-    for points in (16, 64, 128, 256, 1024):
+    for points in (16, 64, 128, 256, 512, 1024):
         for name, kernel, more in zip(
             ("outer forward", "outer inverse"), outer_kernels(points), ({"HAS_PRE": True}, inverse), strict=True
         ):
@@ -144,7 +144,7 @@ def shipped() -> Iterator[Configuration]:
             ("inner filter", inner_filter_kernel, {}),
         ):
             p = Plan(inner * 64, 64, inner, INNER[inner], INNER[inner][1], 0.0)
-            allowed = INNER_SPILLS.get((name, *p.factors), 0)
+            allowed = INNER_SPILLS.get((name, inner), 0)
             launch = inner_options(name, p)
             yield _configuration(f"{name} {inner}", kernel, pointers, more | {"BN": 16}, launch, allowed, True)
 
