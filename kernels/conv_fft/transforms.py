@@ -33,8 +33,8 @@ INNER = {512: (32, 16), 1024: (32, 32), 2048: (32, 32), 4096: (64, 32)}
 OUTER = {1024: (32, 32)}
 RADIX = {256: 16, 512: 32}
 
-# For the cost model. Rows in one program: what the kernels reach, bytes per second, and float16 operations per second of products
-# so wide that their width does not matter. Three passes: picoseconds per point, forward and backward, measured on an H200 (gated,
+# For the cost model. Rows in one program: what the kernels reach, bytes per second, and float16 operations per second of
+# products so wide that width does not matter. Three passes: picoseconds per point, forward and backward, measured on an H200 (gated,
 # bfloat16), of both outer passes by the points of the outer transform, and of the inner pass by its own.
 _BANDWIDTH = 2.7e12
 _OPERATIONS = 4.0e14
@@ -90,10 +90,10 @@ class Plan:
 def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool = False) -> Plan:
     """The cheapest factorisation for rows of `length` samples.
 
-    The model: a row in one program (order 2) costs the larger of its bytes over the bandwidth and its products' operations, 8 N1
-    + 16 N2 for a sample (real matrices at both ends), over the tensor cores' rate, which falls with the products' width n as n /
-    (n + 16). Factors under 64 count as 64. Three passes (order 3) cost what was measured. Lengths that are no power of two take
-    the next power of two in one program; the outer transform is any multiple of 16.
+    The model: a row in one program (order 2) costs the larger of its bytes over the bandwidth and its products' operations,
+    8 N1 + 16 N2 for a sample (real matrices at both ends), over the tensor cores' rate, which falls with the products' width n
+    as n / (n + 16). Factors under 64 count as 64. Three passes (order 3) cost what was measured. Lengths that are no power of
+    two take the next one in one program; the outer transform is any multiple of 16, above 64 a power of two.
     A frequency-sparse filter is defined by the factors: those of the gated forward pass, then, always.
     """
     if fraction < 1:
