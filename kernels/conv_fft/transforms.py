@@ -27,15 +27,15 @@ from torch import Tensor
 FORWARD = {256: (16, 16), 512: (32, 16), 1024: (32, 32), 2048: (64, 32), 4096: (64, 64), 8192: (128, 64)}
 BACKWARD = FORWARD | {1024: (64, 16), 4096: (128, 32)}
 # The inner transforms of long convolutions, NA x NB, and twice as many points where there are: see `triton_inner`.
-INNER = {512: (32, 16), 1024: (32, 32), 2048: (32, 32), 4096: (64, 32)}
+INNER = {1024: (32, 32), 2048: (32, 32), 4096: (64, 32)}
 
 # Outer transforms that are done in two factors, and the first of those whose second factor, of 16, is done in registers.
 OUTER = {1024: (32, 32)}
 RADIX = {256: 16, 512: 32}
 
 # For the cost model. Rows in one program: what the kernels reach, bytes per second, and float16 operations per second of
-# products so wide that width does not matter. Three passes: picoseconds per point, forward and backward, measured on an H200 (gated,
-# bfloat16), of both outer passes by the points of the outer transform, and of the inner pass by its own.
+# products so wide that width does not matter. Three passes: picoseconds per point, forward and backward, measured on an H200
+# (gated, bfloat16; 1024 points estimated), of both outer passes by the points of the outer transform, and of the inner pass.
 _BANDWIDTH = 2.7e12
 _OPERATIONS = 4.0e14
 _OUTER_TIMES = {
@@ -47,7 +47,7 @@ _OUTER_TIMES = {
     512: (8.1, 19.2),
     1024: (20.0, 50.0),
 }
-_INNER_TIMES = {512: (4.2, 11.5), 1024: (3.0, 7.4), 2048: (3.6, 10.8), 4096: (5.2, 15.9)}
+_INNER_TIMES = {1024: (3.0, 7.4), 2048: (3.6, 10.8), 4096: (5.2, 15.9)}
 
 
 @dataclass(frozen=True)
