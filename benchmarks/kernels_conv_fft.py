@@ -93,7 +93,8 @@ def rows(bench: Bench) -> Iterator[Row]:
 def _dense(bench: Bench, length: int, batch: int, channels: int) -> Iterator[Row]:
     leaves, dy = arguments(batch, channels, length)
     p = plan(length)
-    how = f"{p.factors[0]} x {p.factors[1]} fused" if p.outer == 1 else f"{p.outer} x ({p.factors[0]} x {p.factors[1]})"
+    factors = " x ".join(str(n) for n in (p.factors[0], p.halves, p.factors[1]) if n > 1)
+    how = f"{factors} fused" if p.outer == 1 else f"{p.outer} x ({factors})"
     yield from _both(
         bench, f"B{batch} H{channels} L{length}", how, ours, "torch.fft float32", library, leaves, dy, graphs=length <= 2048
     )
