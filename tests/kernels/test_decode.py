@@ -10,7 +10,7 @@ from torch import Tensor
 from kernels.attention import attention
 from kernels.decode import decode_attention
 from kernels.decode.cases import case
-from kernels.decode.splits import Split
+from kernels.decode.splits import Plan, Split
 from kernels.verification import Case, verify
 
 _CASES = [
@@ -27,7 +27,7 @@ _CASES = [
 def short_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several splits, each of several blocks, in short caches."""
     if not torch.cuda.is_available():
-        monkeypatch.setattr("kernels.decode.triton.split", lambda *_: Split(16, 4, 2, 2))
+        monkeypatch.setattr("kernels.decode.triton.plan", lambda *_: Plan(Split(16, 2, 8), Split(16, 2, 8)))
 
 
 @pytest.mark.parametrize("chosen", _CASES, ids=lambda c: c.name)
