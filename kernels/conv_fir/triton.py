@@ -19,6 +19,7 @@ from kernels.conv_toeplitz import triton as toeplitz
 from kernels.dispatch import interpreted
 from kernels.triton_support import TRITON_TYPES
 
+SIGMOID = 1
 MOST_TAPS = 8  # of the kernels that keep all taps in registers
 
 # Shapes of programs, chosen by measurement (benchmarks/NOTES.md). (B, L, D): U rows at once, BS segments of about ROWS rows,
@@ -28,11 +29,12 @@ _BLD_BACKWARD = {"U": 4, "BS": 2, "BD": 128, "num_warps": 2}
 _BLD_ROWS = {"forward": 16, "backward": 128}
 # (B, D, L): BC channels, NV vectors of 8 in time; the backward takes up to SPAN blocks in one program.
 _BDL_FORWARD = {"BC": 1, "NV": 128, "num_warps": 4}
-_BDL_BACKWARD = {"BC": 1, "NV": 128, "num_warps": 4}
+_BDL_BACKWARD = {"BC": 1, "NV": 128, "W": 1, "num_warps": 4}
 _BDL_SPAN = 8
 if interpreted():  # which takes as long for a large block as for a small one
     _BLD_FORWARD = _BLD_BACKWARD = {"U": 4, "BS": 8, "BD": 32, "num_warps": 4}
-    _BDL_FORWARD = _BDL_BACKWARD = {"BC": 32, "NV": 4, "num_warps": 4}
+    _BDL_FORWARD = {"BC": 32, "NV": 4, "num_warps": 4}
+    _BDL_BACKWARD = _BDL_FORWARD | {"W": 2}
     _BLD_ROWS = {"forward": 4, "backward": 4}
 
 
@@ -49,7 +51,7 @@ def _flags(
     return {
         "K": weight.shape[1],
         "HAS_BIAS": bias is not None,
-        "SILU": silu,
+        "SILU": SIGMOID if silu else 0,
         "HAS_PRE": pregate is not None,
         "HAS_POST": postgate is not None,
         "HAS_STATE": state is not None,
@@ -146,7 +148,7 @@ def backward(
         kernel, size = fir_bld_bwd_kernel, rows
     else:
         shape = _BDL_BACKWARD
-        blocks = triton.cdiv(length + early, 8 * shape["NV"])
+        blocks = triton.cdiv(length + early, 8 * shape["W"] * shape["NV"])
         spans = triton.cdiv(blocks, _BDL_SPAN)
         grid = (spans, triton.cdiv(channels, shape["BC"]), batch)
         kernel, size = fir_bdl_bwd_kernel, triton.cdiv(blocks, spans) if spans else 0
