@@ -97,7 +97,9 @@ def _split(
     for start in tl.range(lo, full, BN, num_stages=STAGES):
         k = operand(k_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
         v = operand(v_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
-        acc, total, peak = _attend_to(acc, total, peak, q, k, v, first, last, columns, scale_log2, False, DEFER, PRECISION, DTYPE)
+        acc, total, peak = _attend_to(
+            acc, total, peak, q, k, v, first, last, columns, scale_log2, False, DEFER, PRECISION, DTYPE
+        )
     # The rest by masked loads: beyond its length a cache may hold anything, and 0 x NaN is NaN.
     p_k += i_b.to(tl.int64) * sk_b + i_kv.to(tl.int64) * sk_h
     p_v += i_b.to(tl.int64) * sv_b + i_kv.to(tl.int64) * sv_h

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -37,6 +38,7 @@ def plan(head_dim: int, dtype: torch.dtype) -> Plan:
     return Plan(Split(64, 3, 2), Split(64, 3, 2, defer=False))
 
 
+@lru_cache(1024)
 def count(tiles: int, keys: int, split: Split, processors: int) -> int:
     """Into how many stretches each of `tiles` tiles' keys are split: as many as leave the busiest multiprocessor the least.
 
