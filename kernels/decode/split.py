@@ -30,10 +30,7 @@ def _attend_to(
     p = tl.exp2(s * scale_log2 - higher[:, None])
     shrink = tl.exp2(peak - higher)
     acc = tl.dot(operand(p, DTYPE), v, acc * shrink[:, None], input_precision=PRECISION)
-    if DEFER:
-        total = total * shrink[:, None] + p
-    else:
-        total = total * shrink + tl.sum(p, 1)
+    total = total * shrink[:, None] + p if DEFER else total * shrink + tl.sum(p, 1)
     return acc, total, higher
 
 
@@ -89,10 +86,7 @@ def _split(
     q = tl.load(p_q + at[:, None] + columns[None, :], mask=real[:, None] & (columns[None, :] < D), other=0.0)
     q = operand(q, DTYPE)
     peak = tl.full([BM], -1.0e30, tl.float32)
-    if DEFER:
-        total = tl.zeros([BM, BN], tl.float32)
-    else:
-        total = tl.zeros([BM], tl.float32)
+    total = tl.zeros([BM, BN] if DEFER else [BM], tl.float32)
     acc = tl.zeros([BM, BD], tl.float32)
     for start in tl.range(lo, full, BN, num_stages=STAGES):
         k = operand(k_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
@@ -127,7 +121,8 @@ def decode_kernel_split(
     p_q, k_desc, v_desc, p_k, p_v, p_lengths, prefix_k_desc, prefix_v_desc, p_prefix_k, p_prefix_v, p_o, p_lse,
     sq_b, sq_h, sq_l, sk_b, sk_h, sk_l, sv_b, sv_h, sv_l, spk_h, spk_l, spv_h, spv_l,
     B, H, queries, capacity, splits, prefix, prefix_splits, window, scale_log2,
-    G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, STAGES: tl.constexpr, DEFER: tl.constexpr,
+    G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    STAGES: tl.constexpr, DEFER: tl.constexpr,
     PREFIX_BM: tl.constexpr, PREFIX_BN: tl.constexpr, PREFIX_STAGES: tl.constexpr, PREFIX_DEFER: tl.constexpr,
     HAS_PREFIX: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_WINDOW: tl.constexpr, OVERLAP: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,

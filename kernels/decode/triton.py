@@ -67,7 +67,7 @@ def forward(
         q, rows_descriptor(k, own.keys, BD), rows_descriptor(v, own.keys, BD), k, v, lengths, *before, parts, lses,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *(before[2].stride()[1:3] if has_prefix else (0, 0)),
         *(before[3].stride()[1:3] if has_prefix else (0, 0)),
-        B, H, queries, capacity, splits, prefix_k.shape[1] if prefix_k is not None else 0, shared_splits, window, scale * _LOG2_E,
+        B, H, queries, capacity, splits, 0 if prefix_k is None else prefix_k.shape[1], shared_splits, window, scale * _LOG2_E,
         G=H // KV, D=D, BM=tile, BN=own.keys, BD=BD, STAGES=own.stages, DEFER=own.defer,
         PREFIX_BM=shared_tile, PREFIX_BN=shared.keys, PREFIX_STAGES=shared.stages, PREFIX_DEFER=shared.defer,
         HAS_PREFIX=has_prefix, HAS_LENGTHS=lengths is not None, HAS_WINDOW=bool(window),
