@@ -33,6 +33,7 @@ _BDL_BACKWARD = {"BC": 1, "NV": 128, "W": 1, "num_warps": 4}
 _BDL_SPAN = 8
 if interpreted():  # which takes as long for a large block as for a small one
     _BLD_FORWARD = _BLD_BACKWARD = {"U": 4, "BS": 8, "BD": 32, "num_warps": 4}
+    _BLD_BACKWARD = _BLD_BACKWARD | {"KEEP": True}
     _BDL_FORWARD = {"BC": 32, "NV": 4, "num_warps": 4}
     _BDL_BACKWARD = _BDL_FORWARD | {"W": 2}
     _BLD_ROWS = {"forward": 4, "backward": 4}
