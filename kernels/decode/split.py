@@ -35,12 +35,19 @@ def _attend_to(
 
 
 @triton.jit
+def _prefetch(p):
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [p.to(tl.int64, bitcast=True)], dtype=tl.int32, is_pure=False, pack=1
+    )
+
+
+@triton.jit
 def _split(
     i_s, i_t, i_b, p_q, k_desc, v_desc, p_k, p_v, p_lengths, p_o, p_lse, sq_b, sq_h, sq_l, sk_b, sk_h, sk_l, sv_b, sv_h, sv_l,
     B, H, queries, capacity, splits, slot, window, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     SHARED: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_WINDOW: tl.constexpr, STAGES: tl.constexpr, DEFER: tl.constexpr,
-    PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+    PREFETCH: tl.constexpr, POINTERS: tl.constexpr, LATE: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Split i_s of `splits` for tile i_t (of KV heads x tiles of rows) and sequence i_b, 0 if SHARED: its slot of o and lse.
 
@@ -82,6 +89,13 @@ def _split(
     full = lo + tl.maximum(full - lo, 0) // BN * BN
 
     columns = tl.arange(0, BD)
+    p_k += i_b.to(tl.int64) * sk_b + i_kv.to(tl.int64) * sk_h
+    p_v += i_b.to(tl.int64) * sv_b + i_kv.to(tl.int64) * sv_h
+    if PREFETCH > 0 and full > lo:
+        ahead = lo + tl.minimum(tl.arange(0, BN * PREFETCH), full - lo - 1).to(tl.int64)
+        line = tl.arange(0, BD // 64) * 64
+        _prefetch(p_k + ahead[:, None] * sk_l + line[None, :])
+        _prefetch(p_v + ahead[:, None] * sv_l + line[None, :])
     at = sequence.to(tl.int64) * sq_b + head.to(tl.int64) * sq_h + query * sq_l
     q = tl.load(p_q + at[:, None] + columns[None, :], mask=real[:, None] & (columns[None, :] < D), other=0.0)
     q = operand(q, DTYPE)
@@ -89,25 +103,30 @@ def _split(
     total = tl.zeros([BM, BN] if DEFER else [BM], tl.float32)
     acc = tl.zeros([BM, BD], tl.float32)
     for start in tl.range(lo, full, BN, num_stages=STAGES):
-        k = operand(k_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
-        v = operand(v_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
+        if POINTERS:
+            n = start + tl.arange(0, BN)
+            k = operand(tl.load(p_k + n[:, None].to(tl.int64) * sk_l + columns[None, :]), DTYPE)
+            v = operand(tl.load(p_v + n[:, None].to(tl.int64) * sv_l + columns[None, :]), DTYPE)
+        else:
+            k = operand(k_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
+            v = operand(v_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
         acc, total, peak = _attend_to(
             acc, total, peak, q, k, v, first, last, columns, scale_log2, False, DEFER, PRECISION, DTYPE
         )
     # The rest by masked loads: beyond its length a cache may hold anything, and 0 x NaN is NaN.
-    p_k += i_b.to(tl.int64) * sk_b + i_kv.to(tl.int64) * sk_h
-    p_v += i_b.to(tl.int64) * sv_b + i_kv.to(tl.int64) * sv_h
+    if DEFER:
+        total = tl.sum(total, 1)
+    if LATE:
+        gdc_launch_dependents()
     for start in tl.range(full, hi, BN, num_stages=1):
         n = start + tl.arange(0, BN)
         inside = (n[:, None] < hi) & (columns[None, :] < D)
         k = operand(tl.load(p_k + n[:, None].to(tl.int64) * sk_l + columns[None, :], mask=inside, other=0.0), DTYPE)
         v = operand(tl.load(p_v + n[:, None].to(tl.int64) * sv_l + columns[None, :], mask=inside, other=0.0), DTYPE)
         acc, total, peak = _attend_to(
-            acc, total, peak, q, k, v, first, tl.minimum(last, hi - 1), n, scale_log2, True, DEFER, PRECISION, DTYPE
+            acc, total, peak, q, k, v, first, tl.minimum(last, hi - 1), n, scale_log2, True, False, PRECISION, DTYPE
         )
 
-    if DEFER:
-        total = tl.sum(total, 1)
     blind = total == 0.0
     total = tl.where(blind, 1.0, total)
     lse = tl.where(blind, -float("inf"), peak + tl.log2(total))
@@ -125,6 +144,7 @@ def decode_kernel_split(
     STAGES: tl.constexpr, DEFER: tl.constexpr,
     PREFIX_BM: tl.constexpr, PREFIX_BN: tl.constexpr, PREFIX_STAGES: tl.constexpr, PREFIX_DEFER: tl.constexpr,
     HAS_PREFIX: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_WINDOW: tl.constexpr, OVERLAP: tl.constexpr,
+    PREFETCH: tl.constexpr, POINTERS: tl.constexpr, PREFIX_PREFETCH: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Grid (prefix_splits x tiles of the prefix + splits x tiles x B,). Leaves o (slots, B, H, queries, D) and lse, both fp32.
@@ -132,9 +152,9 @@ def decode_kernel_split(
     The prefix has the first slots and the first programs: products take longest, and the reads of caches fill the gaps.
     OVERLAP: what follows in the stream may start to launch as soon as all programs run; it must wait for the results.
     """
-    if OVERLAP > 1:
+    if OVERLAP == 2:
         gdc_wait()
-    if OVERLAP:
+    if OVERLAP == 1 or OVERLAP == 2:
         gdc_launch_dependents()
     i = tl.program_id(0)
     first = 0
@@ -144,7 +164,7 @@ def decode_kernel_split(
             _split(
                 i % prefix_splits, i // prefix_splits, i * 0, p_q, prefix_k_desc, prefix_v_desc, p_prefix_k, p_prefix_v, None,
                 p_o, p_lse, sq_b, sq_h, sq_l, 0, spk_h, spk_l, 0, spv_h, spv_l, B, H, queries, prefix, prefix_splits, 0, 0,
-                scale_log2, G, D, PREFIX_BM, PREFIX_BN, BD, True, False, False, PREFIX_STAGES, PREFIX_DEFER, PRECISION, DTYPE
+                scale_log2, G, D, PREFIX_BM, PREFIX_BN, BD, True, False, False, PREFIX_STAGES, PREFIX_DEFER, PREFIX_PREFETCH, False, OVERLAP == 3, PRECISION, DTYPE
             )  # fmt: skip
     if i >= first:
         i -= first
@@ -152,7 +172,7 @@ def decode_kernel_split(
         _split(
             i % splits, i // splits % tiles, i // splits // tiles, p_q, k_desc, v_desc, p_k, p_v, p_lengths,
             p_o, p_lse, sq_b, sq_h, sq_l, sk_b, sk_h, sk_l, sv_b, sv_h, sv_l, B, H, queries, capacity, splits, prefix_splits,
-            window, scale_log2, G, D, BM, BN, BD, False, HAS_LENGTHS, HAS_WINDOW, STAGES, DEFER, PRECISION, DTYPE
+            window, scale_log2, G, D, BM, BN, BD, False, HAS_LENGTHS, HAS_WINDOW, STAGES, DEFER, PREFETCH, POINTERS, OVERLAP == 3, PRECISION, DTYPE
         )  # fmt: skip
 
 
@@ -171,7 +191,7 @@ def decode_kernel_combine(
     at = (slot.to(tl.int64) * rows + row)[:, None] * D + columns[None, :]
     i_b, i_h, i_q = row // queries // H, row // queries % H, row % queries
     out = p_o + i_b.to(tl.int64) * so_b + i_h.to(tl.int64) * so_h + i_q * so_l
-    if OVERLAP > 1:
+    if OVERLAP == 2:
         gdc_launch_dependents()
     if OVERLAP:
         gdc_wait()

@@ -17,6 +17,8 @@ class Split:
     programs: int
     rows: int = 64
     defer: bool = True
+    prefetch: int = 0
+    pointers: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from kernels.decode.split import decode_kernel_combine, decode_kernel_split
 from kernels.decode.splits import Plan, Split, count, plan
 from kernels.triton_support import TRITON_TYPES
 
-OVERLAP = 1
+OVERLAP = 0
+COMBINE_WARPS = 4
 _LOG2_E = 1.4426950408889634
 # Launched with unpacked strides, which a type checker cannot count.
 _SPLIT: Any = decode_kernel_split
@@ -68,18 +69,18 @@ def forward(
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *(before[2].stride()[1:3] if has_prefix else (0, 0)),
         *(before[3].stride()[1:3] if has_prefix else (0, 0)),
         B, H, queries, capacity, splits, 0 if prefix_k is None else prefix_k.shape[1], shared_splits, window, scale * _LOG2_E,
-        G=H // KV, D=D, BM=tile, BN=own.keys, BD=BD, STAGES=own.stages, DEFER=own.defer,
+        G=H // KV, D=D, BM=tile, BN=own.keys, BD=BD, STAGES=own.stages, DEFER=own.defer, PREFETCH=own.prefetch, POINTERS=own.pointers, PREFIX_PREFETCH=shared.prefetch,
         PREFIX_BM=shared_tile, PREFIX_BN=shared.keys, PREFIX_STAGES=shared.stages, PREFIX_DEFER=shared.defer,
         HAS_PREFIX=has_prefix, HAS_LENGTHS=lengths is not None, HAS_WINDOW=bool(window),
         PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32", num_warps=chosen.warps, **types,
-        **({"launch_pdl": True} if types["OVERLAP"] > 1 else {}),
+        **({"launch_pdl": True} if types["OVERLAP"] == 2 else {}),
     )  # fmt: skip
     rows = B * H * queries
     # Few rows of many slots: more programs, each for some of the columns.
     BC = BD if rows >= processors else min(BD, 32)
     _COMBINE[(rows, triton.cdiv(D, BC))](
         parts, lses, o, lse, *o.stride()[:3], H, queries, slots, rows,
-        D=D, BC=BC, SLOTS=int(triton.next_power_of_2(slots)), num_warps=4, **types,
+        D=D, BC=BC, SLOTS=int(triton.next_power_of_2(slots)), num_warps=COMBINE_WARPS, **types,
         **({"launch_pdl": True} if types["OVERLAP"] else {}),
     )  # fmt: skip
     return o, lse
@@ -128,6 +129,7 @@ def _configuration(head_dim: int, dtype: torch.dtype, prefix: bool) -> Configura
     signature |= dict.fromkeys(sizes, "i32")
     constants = {
         "G": 4, "D": head_dim, "BM": 16, "BN": own.keys, "BD": head_dim, "STAGES": own.stages, "DEFER": own.defer,
+        "PREFETCH": own.prefetch, "POINTERS": own.pointers, "PREFIX_PREFETCH": shared.prefetch,
         "PREFIX_BM": shared.rows, "PREFIX_BN": shared.keys, "PREFIX_STAGES": shared.stages, "PREFIX_DEFER": shared.defer,
         "HAS_PREFIX": prefix, "HAS_LENGTHS": True, "HAS_WINDOW": False, "OVERLAP": OVERLAP,
         "PRECISION": "tf32x3" if dtype == torch.float32 else "tf32", "DTYPE": TRITON_TYPES[dtype],
