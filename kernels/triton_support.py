@@ -48,16 +48,13 @@ def narrow(x, dtype: tl.constexpr):
 
 
 @triton.jit
-def sigmoid(x, HOW: tl.constexpr = 1):
+def sigmoid(x):
     """1 / (1 + exp(-x)) of float32 to 4e-7 by two approximate instructions; infinities give 0 and 1, NaN gives NaN.
 
-    The language's division and exponential would take care of denormal numbers too, with three times the instructions.
+    The language's division and exponential take care of denormal numbers too, with three times the instructions.
     """
-    if INTERPRET or HOW == 3:
+    if INTERPRET:
         return 1.0 / (1.0 + tl.exp(-x))
-    elif HOW == 2:
-        t = tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=r,r", [0.5 * x], dtype=tl.float32, is_pure=True, pack=1)
-        return 0.5 + 0.5 * t
     else:
         e = tl.inline_asm_elementwise(
             "ex2.approx.ftz.f32 $0, $1;", "=r,r", [x * -1.4426950408889634], dtype=tl.float32, is_pure=True, pack=1

@@ -100,7 +100,7 @@ def fir_bdl_fwd_kernel(
                 v = tl.where(starts[i] <= (first + (i - j))[None, :], v, 0.0)
             z += v * taps[j]
         if SILU:
-            z *= sigmoid(z, SILU)
+            z *= sigmoid(z)
         out += (z,)
     y = zip8(out)
     there = _vectors(c, t, D, L)
@@ -179,7 +179,7 @@ def fir_bdl_bwd_kernel(
                         z += v * taps[j]
                 g = dz[i]
                 if SILU:
-                    gate = sigmoid(z, SILU)
+                    gate = sigmoid(z)
                 if HAS_POST:
                     if i < 8 * W:
                         dposts += (g * (z * gate if SILU else z),)

@@ -16,13 +16,6 @@ from kernels.triton_support import narrow, sigmoid
 
 
 @triton.jit
-def _load_state(p_state, t, d, D, K: tl.constexpr):
-    """The gated inputs before the first token, at rows t < 0; else zero: [BS, BD]."""
-    before = ((t < 0) & (t > -K))[:, None] & (d < D)[None, :]
-    return tl.load(p_state + (K - 1 + t)[:, None] * D + d[None, :], mask=before, other=0.0).to(tl.float32)
-
-
-@triton.jit
 def _load_row(
     p_u, p_pre, p_state, row, t, d, L, D, su_t, sp_t, K: tl.constexpr, HAS_PRE: tl.constexpr, HAS_STATE: tl.constexpr
 ):
@@ -32,7 +25,8 @@ def _load_row(
     if HAS_PRE:
         x *= tl.load(p_pre + row[:, None] * sp_t + d[None, :], mask=there, other=0.0).to(tl.float32)
     if HAS_STATE:
-        x += _load_state(p_state, t, d, D, K)
+        before = ((t < 0) & (t > -K))[:, None] & (d < D)[None, :]
+        x += tl.load(p_state + (K - 1 + t)[:, None] * D + d[None, :], mask=before, other=0.0).to(tl.float32)
     return x
 
 
@@ -104,7 +98,7 @@ def fir_bld_fwd_kernel(
                     x = tl.where((start <= t - j)[:, None], x, 0.0)
                 z += x * taps[j]
             if SILU:
-                z *= sigmoid(z, SILU)
+                z *= sigmoid(z)
             if HAS_POST:
                 z *= posts[i].to(tl.float32)
             tl.store(p_y + row[:, None] * D + d[None, :], narrow(z, DTYPE), mask=there)
@@ -119,7 +113,6 @@ def fir_bld_bwd_kernel(
     L, D, TS, su_b, su_t, spre_b, spre_t, spost_b, spost_t,
     K: tl.constexpr, U: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr, HAS_BIAS: tl.constexpr, SILU: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr,
-    KEEP: tl.constexpr = False,
 ):  # fmt: skip
     """Grid as forward's. TS + K - 1 is a multiple of U: the row at time t gives du at t - (K - 1), once its dz is there.
 
@@ -165,38 +158,19 @@ def fir_bld_bwd_kernel(
         window += (_load_row(p_u, p_pre, p_state, row, t0 + row, d, L, D, su_t, spre_t, K, HAS_PRE, HAS_STATE),)
         dwindow += (tl.zeros((BS, BD), tl.float32),)
         starts += (segment,)
-    before_us = ()
-    before_pres = ()
-    if HAS_PRE and KEEP:
-        for i in tl.static_range(K - 1):
-            row = segment + i - (K - 1)
-            there = ((t0 + row >= 0) & (t0 + row < L))[:, None] & (d < D)[None, :]
-            before_us += (tl.load(p_u + row[:, None] * su_t + d[None, :], mask=there, other=0.0),)
-            before_pres += (tl.load(p_pre + row[:, None] * spre_t + d[None, :], mask=there, other=0.0),)
     for first in range(0, TS + K - 1, U):
         rows = window
         drows = dwindow
         if HAS_DOCS:
             sees = starts
-        us = before_us
-        pres = before_pres
-        if HAS_PRE and KEEP:
-            for i in tl.static_range(U):
-                row = segment + first + i
-                there = ((t0 + row >= 0) & (t0 + row < L))[:, None] & (d < D)[None, :]
-                us += (tl.load(p_u + row[:, None] * su_t + d[None, :], mask=there, other=0.0),)
-                pres += (tl.load(p_pre + row[:, None] * spre_t + d[None, :], mask=there, other=0.0),)
-                v = us[K - 1 + i].to(tl.float32) * pres[K - 1 + i].to(tl.float32)
-                if HAS_STATE:
-                    v += _load_state(p_state, t0 + row, d, D, K)
-                rows += (v,)
-        else:
-            for i in tl.static_range(U):
-                row = segment + first + i
-                rows += (_load_row(p_u, p_pre, p_state, row, t0 + row, d, L, D, su_t, spre_t, K, HAS_PRE, HAS_STATE),)
+        for i in tl.static_range(U):
+            row = segment + first + i
+            rows += (_load_row(p_u, p_pre, p_state, row, t0 + row, d, L, D, su_t, spre_t, K, HAS_PRE, HAS_STATE),)
         # All loads come before the first store, behind which the compiler could not move them
         given = ()
         posts = ()
+        us = ()
+        pres = ()
         for i in tl.static_range(U):
             row = segment + first + i
             t = t0 + row
@@ -206,7 +180,7 @@ def fir_bld_bwd_kernel(
                 posts += (tl.load(p_post + row[:, None] * spost_t + d[None, :], mask=there, other=0.0),)
             if HAS_DOCS:
                 sees += (_document(p_start, row, t, L, K),)
-            if HAS_PRE and not KEEP:
+            if HAS_PRE:
                 row -= K - 1
                 t -= K - 1
                 there = ((t >= 0) & (t < L))[:, None] & (d < D)[None, :]
@@ -228,7 +202,7 @@ def fir_bld_bwd_kernel(
                         x = tl.where((start <= t - j)[:, None], x, 0.0)
                     z += x * taps[j]
                 if SILU:
-                    gate = sigmoid(z, SILU)
+                    gate = sigmoid(z)
                 if HAS_POST:
                     dpost = dz * (z * gate if SILU else z)
                     tl.store(p_dpost + row[:, None] * D + d[None, :], narrow(dpost, DTYPE), mask=there & mine)
@@ -272,12 +246,6 @@ def fir_bld_bwd_kernel(
             dwindow += (drows[U + i],)
             if HAS_DOCS:
                 starts += (sees[U + i],)
-        if HAS_PRE and KEEP:
-            before_us = ()
-            before_pres = ()
-            for i in tl.static_range(K - 1):
-                before_us += (us[U + i],)
-                before_pres += (pres[U + i],)
     for j in tl.static_range(K):
         tl.store(p_dw + (i_part * K + j) * D + d, tl.sum(dtaps[j], axis=0), mask=d < D)
     if HAS_BIAS:

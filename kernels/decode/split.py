@@ -35,19 +35,12 @@ def _attend_to(
 
 
 @triton.jit
-def _prefetch(p):
-    tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [p.to(tl.int64, bitcast=True)], dtype=tl.int32, is_pure=False, pack=1
-    )
-
-
-@triton.jit
 def _split(
     i_s, i_t, i_b, p_q, k_desc, v_desc, p_k, p_v, p_lengths, p_o, p_lse, sq_b, sq_h, sq_l, sk_b, sk_h, sk_l, sv_b, sv_h, sv_l,
     B, H, queries, capacity, splits, slot, window, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     SHARED: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_WINDOW: tl.constexpr, STAGES: tl.constexpr, DEFER: tl.constexpr,
-    PREFETCH: tl.constexpr, POINTERS: tl.constexpr, LATE: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Split i_s of `splits` for tile i_t (of KV heads x tiles of rows) and sequence i_b, 0 if SHARED: its slot of o and lse.
 
@@ -91,11 +84,6 @@ def _split(
     columns = tl.arange(0, BD)
     p_k += i_b.to(tl.int64) * sk_b + i_kv.to(tl.int64) * sk_h
     p_v += i_b.to(tl.int64) * sv_b + i_kv.to(tl.int64) * sv_h
-    if PREFETCH > 0 and full > lo:
-        ahead = lo + tl.minimum(tl.arange(0, BN * PREFETCH), full - lo - 1).to(tl.int64)
-        line = tl.arange(0, BD // 64) * 64
-        _prefetch(p_k + ahead[:, None] * sk_l + line[None, :])
-        _prefetch(p_v + ahead[:, None] * sv_l + line[None, :])
     at = sequence.to(tl.int64) * sq_b + head.to(tl.int64) * sq_h + query * sq_l
     q = tl.load(p_q + at[:, None] + columns[None, :], mask=real[:, None] & (columns[None, :] < D), other=0.0)
     q = operand(q, DTYPE)
@@ -103,21 +91,14 @@ def _split(
     total = tl.zeros([BM, BN] if DEFER else [BM], tl.float32)
     acc = tl.zeros([BM, BD], tl.float32)
     for start in tl.range(lo, full, BN, num_stages=STAGES):
-        if POINTERS:
-            n = start + tl.arange(0, BN)
-            k = operand(tl.load(p_k + n[:, None].to(tl.int64) * sk_l + columns[None, :]), DTYPE)
-            v = operand(tl.load(p_v + n[:, None].to(tl.int64) * sv_l + columns[None, :]), DTYPE)
-        else:
-            k = operand(k_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
-            v = operand(v_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
+        k = operand(k_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
+        v = operand(v_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
         acc, total, peak = _attend_to(
             acc, total, peak, q, k, v, first, last, columns, scale_log2, False, DEFER, PRECISION, DTYPE
         )
     # The rest by masked loads: beyond its length a cache may hold anything, and 0 x NaN is NaN.
     if DEFER:
         total = tl.sum(total, 1)
-    if LATE:
-        gdc_launch_dependents()
     for start in tl.range(full, hi, BN, num_stages=1):
         n = start + tl.arange(0, BN)
         inside = (n[:, None] < hi) & (columns[None, :] < D)
@@ -144,7 +125,6 @@ def decode_kernel_split(
     STAGES: tl.constexpr, DEFER: tl.constexpr,
     PREFIX_BM: tl.constexpr, PREFIX_BN: tl.constexpr, PREFIX_STAGES: tl.constexpr, PREFIX_DEFER: tl.constexpr,
     HAS_PREFIX: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_WINDOW: tl.constexpr, OVERLAP: tl.constexpr,
-    PREFETCH: tl.constexpr, POINTERS: tl.constexpr, PREFIX_PREFETCH: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Grid (prefix_splits x tiles of the prefix + splits x tiles x B,). Leaves o (slots, B, H, queries, D) and lse, both fp32.
@@ -152,9 +132,7 @@ def decode_kernel_split(
     The prefix has the first slots and the first programs: products take longest, and the reads of caches fill the gaps.
     OVERLAP: what follows in the stream may start to launch as soon as all programs run; it must wait for the results.
     """
-    if OVERLAP == 2:
-        gdc_wait()
-    if OVERLAP == 1 or OVERLAP == 2:
+    if OVERLAP:
         gdc_launch_dependents()
     i = tl.program_id(0)
     first = 0
@@ -164,7 +142,7 @@ def decode_kernel_split(
             _split(
                 i % prefix_splits, i // prefix_splits, i * 0, p_q, prefix_k_desc, prefix_v_desc, p_prefix_k, p_prefix_v, None,
                 p_o, p_lse, sq_b, sq_h, sq_l, 0, spk_h, spk_l, 0, spv_h, spv_l, B, H, queries, prefix, prefix_splits, 0, 0,
-                scale_log2, G, D, PREFIX_BM, PREFIX_BN, BD, True, False, False, PREFIX_STAGES, PREFIX_DEFER, PREFIX_PREFETCH, False, OVERLAP == 3, PRECISION, DTYPE
+                scale_log2, G, D, PREFIX_BM, PREFIX_BN, BD, True, False, False, PREFIX_STAGES, PREFIX_DEFER, PRECISION, DTYPE
             )  # fmt: skip
     if i >= first:
         i -= first
@@ -172,7 +150,7 @@ def decode_kernel_split(
         _split(
             i % splits, i // splits % tiles, i // splits // tiles, p_q, k_desc, v_desc, p_k, p_v, p_lengths,
             p_o, p_lse, sq_b, sq_h, sq_l, sk_b, sk_h, sk_l, sv_b, sv_h, sv_l, B, H, queries, capacity, splits, prefix_splits,
-            window, scale_log2, G, D, BM, BN, BD, False, HAS_LENGTHS, HAS_WINDOW, STAGES, DEFER, PREFETCH, POINTERS, OVERLAP == 3, PRECISION, DTYPE
+            window, scale_log2, G, D, BM, BN, BD, False, HAS_LENGTHS, HAS_WINDOW, STAGES, DEFER, PRECISION, DTYPE
         )  # fmt: skip
 
 
@@ -191,8 +169,6 @@ def decode_kernel_combine(
     at = (slot.to(tl.int64) * rows + row)[:, None] * D + columns[None, :]
     i_b, i_h, i_q = row // queries // H, row // queries % H, row % queries
     out = p_o + i_b.to(tl.int64) * so_b + i_h.to(tl.int64) * so_h + i_q * so_l
-    if OVERLAP == 2:
-        gdc_launch_dependents()
     if OVERLAP:
         gdc_wait()
     lses = tl.load(p_lses + slot.to(tl.int64) * rows + row, mask=slot < slots, other=-float("inf"))

@@ -16,9 +16,7 @@ class Split:
     stages: int
     programs: int
     rows: int = 64
-    defer: bool = True
-    prefetch: int = 0
-    pointers: bool = False
+    defer: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,13 +29,14 @@ class Plan:
     spills: int = 0
 
 
-def plan(head_dim: int, dtype: torch.dtype) -> Plan:
+def plan(head_dim: int, dtype: torch.dtype, narrow: bool) -> Plan:
+    """narrow: no prefix, and no more query rows than the narrowest tile has. Fewer warps wait less for one another there."""
     if dtype == torch.float32:
         one = Split(32 if head_dim <= 128 else 16, 2, 2)
         return Plan(one, one)
     if head_dim > 128:
-        return Plan(Split(32, 3, 2), Split(32, 3, 2, defer=False), spills=16)
-    return Plan(Split(64, 3, 2), Split(64, 3, 2, defer=False))
+        return Plan(Split(32, 3, 2), Split(32, 3, 2), spills=48)
+    return Plan(Split(64, 3, 2), Split(64, 3, 2), warps=2 if narrow else 4)
 
 
 @lru_cache(1024)

@@ -17,8 +17,7 @@ from kernels.decode.split import decode_kernel_combine, decode_kernel_split
 from kernels.decode.splits import Plan, Split, count, plan
 from kernels.triton_support import TRITON_TYPES
 
-OVERLAP = 0
-COMBINE_WARPS = 4
+OVERLAP = True
 _LOG2_E = 1.4426950408889634
 # Launched with unpacked strides, which a type checker cannot count.
 _SPLIT: Any = decode_kernel_split
@@ -46,14 +45,15 @@ def forward(
     group = H // KV * queries
     if q.stride(3) != 1:
         q = q.contiguous()
-    chosen, BD, processors = using or plan(D, q.dtype), padded_head(D), _multiprocessors(q.device)
+    BD, processors = padded_head(D), _multiprocessors(q.device)
+    has_prefix = prefix_k is not None and prefix_v is not None and prefix_k.shape[1] > 0
+    chosen = using or plan(D, q.dtype, narrow=group <= 16 and not has_prefix)
     own, tile = chosen.own, _tile(group, chosen.own)
     tiles = B * KV * triton.cdiv(group, tile)
     k, v = loadable(k_cache), loadable(v_cache)
     splits = count(tiles, min(capacity, window + queries - 1) if window else capacity, own, processors)
     shared, shared_tile, shared_tiles, shared_splits = chosen.prefix, 16, 0, 0
     before: list[Any] = [None, None, None, None]
-    has_prefix = prefix_k is not None and prefix_v is not None and prefix_k.shape[1] > 0
     if prefix_k is not None and prefix_v is not None and has_prefix:
         shared_tile = _tile(B * group, shared)
         shared_tiles = KV * triton.cdiv(B * group, shared_tile)
@@ -63,27 +63,31 @@ def forward(
     slots = shared_splits + splits
     parts = q.new_empty(slots, B, H, queries, D, dtype=torch.float32)
     lses = q.new_empty(slots, B, H, queries, dtype=torch.float32)
-    types = {"DTYPE": TRITON_TYPES[q.dtype], "OVERLAP": OVERLAP if _overlaps(q.device) else 0}
+    types = {"DTYPE": TRITON_TYPES[q.dtype], "OVERLAP": OVERLAP and _overlaps(q.device)}
     _SPLIT[(shared_splits * shared_tiles + splits * tiles,)](
         q, rows_descriptor(k, own.keys, BD), rows_descriptor(v, own.keys, BD), k, v, lengths, *before, parts, lses,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *(before[2].stride()[1:3] if has_prefix else (0, 0)),
         *(before[3].stride()[1:3] if has_prefix else (0, 0)),
         B, H, queries, capacity, splits, 0 if prefix_k is None else prefix_k.shape[1], shared_splits, window, scale * _LOG2_E,
-        G=H // KV, D=D, BM=tile, BN=own.keys, BD=BD, STAGES=own.stages, DEFER=own.defer, PREFETCH=own.prefetch, POINTERS=own.pointers, PREFIX_PREFETCH=shared.prefetch,
+        G=H // KV, D=D, BM=tile, BN=own.keys, BD=BD, STAGES=own.stages, DEFER=own.defer,
         PREFIX_BM=shared_tile, PREFIX_BN=shared.keys, PREFIX_STAGES=shared.stages, PREFIX_DEFER=shared.defer,
         HAS_PREFIX=has_prefix, HAS_LENGTHS=lengths is not None, HAS_WINDOW=bool(window),
         PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32", num_warps=chosen.warps, **types,
-        **({"launch_pdl": True} if types["OVERLAP"] == 2 else {}),
     )  # fmt: skip
     rows = B * H * queries
     # Few rows of many slots: more programs, each for some of the columns.
-    BC = BD if rows >= processors else min(BD, 32)
+    BC, wide = BD if rows >= processors else min(BD, 32), int(triton.next_power_of_2(slots))
     _COMBINE[(rows, triton.cdiv(D, BC))](
         parts, lses, o, lse, *o.stride()[:3], H, queries, slots, rows,
-        D=D, BC=BC, SLOTS=int(triton.next_power_of_2(slots)), num_warps=COMBINE_WARPS, **types,
+        D=D, BC=BC, SLOTS=wide, num_warps=_combine_warps(wide, BC), **types,
         **({"launch_pdl": True} if types["OVERLAP"] else {}),
     )  # fmt: skip
     return o, lse
+
+
+def _combine_warps(slots: int, columns: int) -> int:
+    """As few as keep a row's slots in registers: one warp sums without waiting for others."""
+    return min(8, max(1, slots * columns // 2048))
 
 
 def _tile(rows: int, split: Split) -> int:
@@ -111,13 +115,14 @@ def shipped() -> Iterator[Configuration]:
         decode_kernel_combine,
         {"p_parts": "*fp32", "p_lses": "*fp32", "p_o": "*bf16", "p_lse": "*fp32"}
         | dict.fromkeys(("so_b", "so_h", "so_l", "H", "queries", "slots", "rows"), "i32"),
-        {"D": 128, "BC": 128, "SLOTS": 32, "OVERLAP": OVERLAP, "DTYPE": TRITON_TYPES[torch.bfloat16]},
+        {"D": 128, "BC": 128, "SLOTS": 32, "OVERLAP": True, "DTYPE": TRITON_TYPES[torch.bfloat16]},
+        num_warps=_combine_warps(32, 128),
     )
 
 
 def _configuration(head_dim: int, dtype: torch.dtype, prefix: bool) -> Configuration:
     kind = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
-    chosen = plan(head_dim, dtype)
+    chosen = plan(head_dim, dtype, narrow=not prefix)
     own, shared = chosen.own, chosen.prefix
     descriptors = {"": f"tensordesc<{kind}[1, 1, {own.keys}, {head_dim}]>"}
     descriptors["prefix_"] = f"tensordesc<{kind}[1, 1, {shared.keys}, {head_dim}]>"
@@ -129,7 +134,6 @@ def _configuration(head_dim: int, dtype: torch.dtype, prefix: bool) -> Configura
     signature |= dict.fromkeys(sizes, "i32")
     constants = {
         "G": 4, "D": head_dim, "BM": 16, "BN": own.keys, "BD": head_dim, "STAGES": own.stages, "DEFER": own.defer,
-        "PREFETCH": own.prefetch, "POINTERS": own.pointers, "PREFIX_PREFETCH": shared.prefetch,
         "PREFIX_BM": shared.rows, "PREFIX_BN": shared.keys, "PREFIX_STAGES": shared.stages, "PREFIX_DEFER": shared.defer,
         "HAS_PREFIX": prefix, "HAS_LENGTHS": True, "HAS_WINDOW": False, "OVERLAP": OVERLAP,
         "PRECISION": "tf32x3" if dtype == torch.float32 else "tf32", "DTYPE": TRITON_TYPES[dtype],

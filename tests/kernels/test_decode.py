@@ -27,7 +27,7 @@ _CASES = [
 def short_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several splits, each of several blocks, in short caches."""
     if not torch.cuda.is_available():
-        monkeypatch.setattr("kernels.decode.triton.plan", lambda *_: Plan(Split(16, 2, 8), Split(16, 2, 8)))
+        monkeypatch.setattr("kernels.decode.triton.plan", lambda *_, **__: Plan(Split(16, 2, 8), Split(16, 2, 8)))
 
 
 @pytest.mark.parametrize("chosen", _CASES, ids=lambda c: c.name)
