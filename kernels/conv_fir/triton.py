@@ -21,8 +21,8 @@ from kernels.triton_support import TRITON_TYPES
 
 MOST_TAPS = 8  # of the kernels that keep all taps in registers
 
-# Shapes of programs, chosen by measurement (benchmarks/NOTES.md). (B, L, D), without and with gates: U rows at once, BS segments
-# of about ROWS rows, BD channels.
+# Shapes of programs, chosen by measurement (benchmarks/NOTES.md).
+# (B, L, D), without and with gates: U rows at once, BS segments of about ROWS rows, BD channels.
 _BLD_FORWARD = {gates: {"U": 8, "BS": 4, "BD": 256, "num_warps": 8 if gates else 4} for gates in (False, True)}
 _BLD_BACKWARD = {gates: {"U": 4, "BS": 1, "BD": 128, "num_warps": 1 if gates else 2} for gates in (False, True)}
 _BLD_ROWS = {"forward": 16, "backward": 128}
