@@ -19,10 +19,9 @@ from kernels.triton_support import narrow, operand
 
 @triton.jit
 def _attend_to(
-    acc, total, peak, q, k, v, first, last, n, scale_log2,
-    MASKED: tl.constexpr, DEFER: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr,
+    acc, total, peak, q, k, v, first, last, n, scale_log2, MASKED: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr
 ):  # fmt: skip
-    """One block of keys into the running softmax of the query rows. q: [BM, BD]; k, v: [BN, BD]; total: [BM, BN] if DEFER."""
+    """One block of keys into the running softmax of the query rows. q: [BM, BD]; k, v: [BN, BD]."""
     s = tl.dot(q, k.T, input_precision=PRECISION)
     if MASKED:
         s = tl.where((n[None, :] >= first[:, None]) & (n[None, :] <= last[:, None]), s, -float("inf"))
@@ -30,8 +29,7 @@ def _attend_to(
     p = tl.exp2(s * scale_log2 - higher[:, None])
     shrink = tl.exp2(peak - higher)
     acc = tl.dot(operand(p, DTYPE), v, acc * shrink[:, None], input_precision=PRECISION)
-    total = total * shrink[:, None] + p if DEFER else total * shrink + tl.sum(p, 1)
-    return acc, total, higher
+    return acc, total * shrink + tl.sum(p, 1), higher
 
 
 @triton.jit
@@ -39,7 +37,7 @@ def _split(
     i_s, i_t, i_b, p_q, k_desc, v_desc, p_k, p_v, p_lengths, p_o, p_lse, sq_b, sq_h, sq_l, sk_b, sk_h, sk_l, sv_b, sv_h, sv_l,
     B, H, queries, capacity, splits, slot, window, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
-    SHARED: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_WINDOW: tl.constexpr, STAGES: tl.constexpr, DEFER: tl.constexpr,
+    SHARED: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_WINDOW: tl.constexpr, STAGES: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """Split i_s of `splits` for tile i_t (of KV heads x tiles of rows) and sequence i_b, 0 if SHARED: its slot of o and lse.
@@ -88,24 +86,20 @@ def _split(
     q = tl.load(p_q + at[:, None] + columns[None, :], mask=real[:, None] & (columns[None, :] < D), other=0.0)
     q = operand(q, DTYPE)
     peak = tl.full([BM], -1.0e30, tl.float32)
-    total = tl.zeros([BM, BN] if DEFER else [BM], tl.float32)
+    total = tl.zeros([BM], tl.float32)
     acc = tl.zeros([BM, BD], tl.float32)
     for start in tl.range(lo, full, BN, num_stages=STAGES):
         k = operand(k_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
         v = operand(v_desc.load([i_b, i_kv, start, 0]).reshape(BN, BD), DTYPE)
-        acc, total, peak = _attend_to(
-            acc, total, peak, q, k, v, first, last, columns, scale_log2, False, DEFER, PRECISION, DTYPE
-        )
+        acc, total, peak = _attend_to(acc, total, peak, q, k, v, first, last, columns, scale_log2, False, PRECISION, DTYPE)
     # The rest by masked loads: beyond its length a cache may hold anything, and 0 x NaN is NaN.
-    if DEFER:
-        total = tl.sum(total, 1)
     for start in tl.range(full, hi, BN, num_stages=1):
         n = start + tl.arange(0, BN)
         inside = (n[:, None] < hi) & (columns[None, :] < D)
         k = operand(tl.load(p_k + n[:, None].to(tl.int64) * sk_l + columns[None, :], mask=inside, other=0.0), DTYPE)
         v = operand(tl.load(p_v + n[:, None].to(tl.int64) * sv_l + columns[None, :], mask=inside, other=0.0), DTYPE)
         acc, total, peak = _attend_to(
-            acc, total, peak, q, k, v, first, tl.minimum(last, hi - 1), n, scale_log2, True, False, PRECISION, DTYPE
+            acc, total, peak, q, k, v, first, tl.minimum(last, hi - 1), n, scale_log2, True, PRECISION, DTYPE
         )
 
     blind = total == 0.0
@@ -122,8 +116,8 @@ def decode_kernel_split(
     sq_b, sq_h, sq_l, sk_b, sk_h, sk_l, sv_b, sv_h, sv_l, spk_h, spk_l, spv_h, spv_l,
     B, H, queries, capacity, splits, prefix, prefix_splits, window, scale_log2,
     G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
-    STAGES: tl.constexpr, DEFER: tl.constexpr,
-    PREFIX_BM: tl.constexpr, PREFIX_BN: tl.constexpr, PREFIX_STAGES: tl.constexpr, PREFIX_DEFER: tl.constexpr,
+    STAGES: tl.constexpr,
+    PREFIX_BM: tl.constexpr, PREFIX_BN: tl.constexpr, PREFIX_STAGES: tl.constexpr,
     HAS_PREFIX: tl.constexpr, HAS_LENGTHS: tl.constexpr, HAS_WINDOW: tl.constexpr, OVERLAP: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -142,7 +136,7 @@ def decode_kernel_split(
             _split(
                 i % prefix_splits, i // prefix_splits, i * 0, p_q, prefix_k_desc, prefix_v_desc, p_prefix_k, p_prefix_v, None,
                 p_o, p_lse, sq_b, sq_h, sq_l, 0, spk_h, spk_l, 0, spv_h, spv_l, B, H, queries, prefix, prefix_splits, 0, 0,
-                scale_log2, G, D, PREFIX_BM, PREFIX_BN, BD, True, False, False, PREFIX_STAGES, PREFIX_DEFER, PRECISION, DTYPE
+                scale_log2, G, D, PREFIX_BM, PREFIX_BN, BD, True, False, False, PREFIX_STAGES, PRECISION, DTYPE
             )  # fmt: skip
     if i >= first:
         i -= first
@@ -150,7 +144,7 @@ def decode_kernel_split(
         _split(
             i % splits, i // splits % tiles, i // splits // tiles, p_q, k_desc, v_desc, p_k, p_v, p_lengths,
             p_o, p_lse, sq_b, sq_h, sq_l, sk_b, sk_h, sk_l, sv_b, sv_h, sv_l, B, H, queries, capacity, splits, prefix_splits,
-            window, scale_log2, G, D, BM, BN, BD, False, HAS_LENGTHS, HAS_WINDOW, STAGES, DEFER, PRECISION, DTYPE
+            window, scale_log2, G, D, BM, BN, BD, False, HAS_LENGTHS, HAS_WINDOW, STAGES, PRECISION, DTYPE
         )  # fmt: skip
 
 

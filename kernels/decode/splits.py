@@ -16,7 +16,6 @@ class Split:
     stages: int
     programs: int
     rows: int = 64
-    defer: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from kernels.decode.split import decode_kernel_combine, decode_kernel_split
 from kernels.decode.splits import Plan, Split, count, plan
 from kernels.triton_support import TRITON_TYPES
 
-OVERLAP = True
 _LOG2_E = 1.4426950408889634
 # Launched with unpacked strides, which a type checker cannot count.
 _SPLIT: Any = decode_kernel_split
@@ -63,14 +62,14 @@ def forward(
     slots = shared_splits + splits
     parts = q.new_empty(slots, B, H, queries, D, dtype=torch.float32)
     lses = q.new_empty(slots, B, H, queries, dtype=torch.float32)
-    types = {"DTYPE": TRITON_TYPES[q.dtype], "OVERLAP": OVERLAP and _overlaps(q.device)}
+    types = {"DTYPE": TRITON_TYPES[q.dtype], "OVERLAP": _overlaps(q.device)}
     _SPLIT[(shared_splits * shared_tiles + splits * tiles,)](
         q, rows_descriptor(k, own.keys, BD), rows_descriptor(v, own.keys, BD), k, v, lengths, *before, parts, lses,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *(before[2].stride()[1:3] if has_prefix else (0, 0)),
         *(before[3].stride()[1:3] if has_prefix else (0, 0)),
         B, H, queries, capacity, splits, 0 if prefix_k is None else prefix_k.shape[1], shared_splits, window, scale * _LOG2_E,
-        G=H // KV, D=D, BM=tile, BN=own.keys, BD=BD, STAGES=own.stages, DEFER=own.defer,
-        PREFIX_BM=shared_tile, PREFIX_BN=shared.keys, PREFIX_STAGES=shared.stages, PREFIX_DEFER=shared.defer,
+        G=H // KV, D=D, BM=tile, BN=own.keys, BD=BD, STAGES=own.stages,
+        PREFIX_BM=shared_tile, PREFIX_BN=shared.keys, PREFIX_STAGES=shared.stages,
         HAS_PREFIX=has_prefix, HAS_LENGTHS=lengths is not None, HAS_WINDOW=bool(window),
         PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32", num_warps=chosen.warps, **types,
     )  # fmt: skip
@@ -133,9 +132,9 @@ def _configuration(head_dim: int, dtype: torch.dtype, prefix: bool) -> Configura
     sizes = ("B", "H", "queries", "capacity", "splits", "prefix", "prefix_splits", "window")
     signature |= dict.fromkeys(sizes, "i32")
     constants = {
-        "G": 4, "D": head_dim, "BM": 16, "BN": own.keys, "BD": head_dim, "STAGES": own.stages, "DEFER": own.defer,
-        "PREFIX_BM": shared.rows, "PREFIX_BN": shared.keys, "PREFIX_STAGES": shared.stages, "PREFIX_DEFER": shared.defer,
-        "HAS_PREFIX": prefix, "HAS_LENGTHS": True, "HAS_WINDOW": False, "OVERLAP": OVERLAP,
+        "G": 4, "D": head_dim, "BM": 16, "BN": own.keys, "BD": head_dim, "STAGES": own.stages,
+        "PREFIX_BM": shared.rows, "PREFIX_BN": shared.keys, "PREFIX_STAGES": shared.stages,
+        "HAS_PREFIX": prefix, "HAS_LENGTHS": True, "HAS_WINDOW": False, "OVERLAP": True,
         "PRECISION": "tf32x3" if dtype == torch.float32 else "tf32", "DTYPE": TRITON_TYPES[dtype],
     }  # fmt: skip
     if not prefix:
