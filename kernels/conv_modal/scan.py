@@ -110,13 +110,15 @@ def _within(y, x, T, segment, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr, PRECI
 
 @triton.jit
 def modal_fwd_kernel(
-    p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_state, p_start, p_segment, p_y, p_carry, p_after,
+    p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_state, p_start, p_segment, p_y, p_kept, p_after,
     L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
     C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
-    HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, AFTER: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+    HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, AFTER: tl.constexpr, KEEP: tl.constexpr, DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (channels, splits of the batch). p_state, p_after: (B, D, N, 2) float32; p_carry: (B, D, tiles, N, 2) float32, the
-    states before each tile."""
+    """Grid (channels, splits of the batch). p_state, p_after: (B, D, N, 2) float32. p_kept: what backward goes on from, with
+    KEEP "tiles" the states before each tile, (B, D, tiles, N, 2) float32, with "chunks" those before each chunk, (B, D, chunks,
+    N, 2) of DTYPE, with "" nothing."""
     h = tl.program_id(0).to(tl.int64)
     D = tl.num_programs(0)
     i = tl.arange(0, C)
@@ -144,9 +146,10 @@ def modal_fwd_kernel(
         else:
             carry_r = tl.where(tile == 0, 0.0, carry_r)
             carry_i = tl.where(tile == 0, 0.0, carry_i)
-        p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
-        tl.store(p_here, carry_r)
-        tl.store(p_here + 1, carry_i)
+        if KEEP == "tiles":
+            p_here = p_kept + (row * tiles + tile) * 2 * N + 2 * n[None, :]
+            tl.store(p_here, carry_r)
+            tl.store(p_here + 1, carry_i)
         begin = (tile * R + r) * C
         t = begin[:, None] + i[None, :]
         x = _load(p_u + b64 * su_b + h * su_c, t, L)
@@ -165,7 +168,12 @@ def modal_fwd_kernel(
             ai = tl.where((end < begin)[:, None], li, 0.0)
         gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
         sr, si, carry_r, carry_i = _scan(ar, ai, gr, gi, carry_r, carry_i, R, False, HAS_DOCS)
-        y = tl.dot(operand(_paired(sr, si, R, N), DTYPE), O, input_precision=PRECISION)
+        before = operand(_paired(sr, si, R, N), DTYPE)
+        if KEEP == "chunks":
+            chunks = (L + C - 1) // C
+            at = (tile * R + r)[:, None] * 2 * N + tl.arange(0, 2 * N)[None, :]
+            tl.store(p_kept + row * chunks * 2 * N + at, narrow(before, DTYPE), mask=at < chunks * 2 * N)
+        y = tl.dot(before, O, input_precision=PRECISION)
         if HAS_DOCS:
             y = tl.where(own < begin[:, None], y, 0.0)
         y = _within(y, x, T, segment, HAS_DOCS, DTYPE, PRECISION)
@@ -194,7 +202,7 @@ def modal_fwd_kernel(
 
 @triton.jit
 def modal_bwd_kernel(
-    p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_start, p_segment, p_carry,
+    p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_start, p_segment, p_kept,
     p_du, p_dpre, p_dpost, p_dstate, p_dk, p_dmode,
     L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
     C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
@@ -263,7 +271,7 @@ def modal_bwd_kernel(
             ar = tl.where((end < begin)[:, None], lr, 0.0)
             ai = tl.where((end < begin)[:, None], li, 0.0)
         # States before each chunk, as forward had them, and adjoint states after each
-        p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
+        p_here = p_kept + (row * tiles + tile) * 2 * N + 2 * n[None, :]
         gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
         sr, si, _, _ = _scan(ar, ai, gr, gi, tl.load(p_here), tl.load(p_here + 1), R, False, HAS_DOCS)
         qr, qi = _pairs(tl.dot(operand(taken, DTYPE), Q, input_precision=PRECISION), R, N)

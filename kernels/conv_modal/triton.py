@@ -41,6 +41,11 @@ class _Plan(NamedTuple):
     kernel: Any
     backward: Mapping[str, int]
 
+    @property
+    def chunk_states(self) -> bool:
+        """Whether backward takes the states before each chunk from forward, or makes them from those before each tile."""
+        return self.kernel is modal_tiles_kernel
+
 
 def _plan(dtype: torch.dtype, padded: int) -> _Plan:
     """How the scan goes: 16-bit tensors with up to 16 modes by measurement (benchmarks/NOTES.md), the rest not timed.
@@ -102,11 +107,14 @@ def _padded(decay: Tensor) -> int:
     return max(triton.next_power_of_2(decay.shape[1]), 8)
 
 
-def carries_shape(u: Tensor, decay: Tensor) -> tuple[int, ...]:
-    """Shape of the states that backward goes on from: (batch, channels, tiles, modes padded, 2)."""
+def kept_states(u: Tensor, decay: Tensor, keep: bool) -> Tensor:
+    """An empty tensor for the states that backward goes on from: before each chunk as `modal_tiles_kernel` multiplies them, or
+    before each tile in float32. (batch, channels, chunks or tiles, modes padded, 2); nothing unless `keep`."""
     padded = _padded(decay)
     plan = _plan(u.dtype, padded)
-    return u.shape[0], u.shape[1], triton.cdiv(u.shape[2], plan.chunk * plan.rows), padded, 2
+    apart, dtype = (plan.chunk, u.dtype) if plan.chunk_states else (plan.chunk * plan.rows, torch.float32)
+    shape = (*u.shape[:2], triton.cdiv(u.shape[2], apart), padded, 2) if keep else (0,)
+    return torch.empty(shape, dtype=dtype, device=u.device)
 
 
 def _strides(*tensors: Tensor | None) -> list[int]:
@@ -145,33 +153,40 @@ def _splits(batch: int, channels: int) -> int:
     return max(min(batch, triton.cdiv(_PROGRAMS, max(channels, 1))), 1)
 
 
-def forward(inputs: Inputs, want_state: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """y, the state after the last token (if wanted), and the states for backward, shaped as `carries_shape` says."""
+def forward(inputs: Inputs, want_state: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """y, the state after the last token (if wanted), and what `kept_states` says."""
     inputs = _dense(inputs)
     u, decay, frequency, residue, skip, pregate, postgate, state, document_starts = inputs
     batch, channels, length = u.shape
     tables = _Tables(decay, frequency, residue, skip, u.dtype)
     y = torch.empty(u.shape, dtype=u.dtype, device=u.device)
-    carries = torch.empty(carries_shape(u, decay), dtype=torch.float32, device=u.device)
+    kept, plan = kept_states(u, decay, keep), _plan(u.dtype, tables.padded)
     after = torch.empty(batch, channels, tables.padded, 2, dtype=torch.float32, device=u.device)
     before = None if state is None else _pad_modes(state, tables.padded)
     if u.numel():
         modal_fwd_kernel[(channels, _splits(batch, channels))](
             *(u, tables.pow, tables.cpow, tables.shifts, pregate, postgate, before, document_starts),
-            *(None if document_starts is None else segments_of(document_starts, tables.chunk), y, carries, after),
-            *(length, batch, carries.shape[2], *_strides(u, pregate, postgate)),
+            *(None if document_starts is None else segments_of(document_starts, tables.chunk), y, kept, after),
+            *(length, batch, triton.cdiv(length, plan.chunk * plan.rows), *_strides(u, pregate, postgate)),
             AFTER=want_state,
+            KEEP=_keep(plan) if keep else "",
             **_flags(inputs, tables.padded),
-            **_plan(u.dtype, tables.padded).forward,
+            **plan.forward,
         )
     else:
         after = after.zero_() if before is None else before.clone()
-    return y, after[:, :, : tables.modes].contiguous() if want_state else decay.new_empty(0), carries
+    return y, after[:, :, : tables.modes].contiguous() if want_state else decay.new_empty(0), kept
 
 
-def backward(dy: Tensor, inputs: Inputs, carries: Tensor) -> tuple[Tensor | None, ...]:
+def _keep(plan: _Plan) -> str:
+    return "chunks" if plan.chunk_states else "tiles"
+
+
+def backward(dy: Tensor, inputs: Inputs, kept: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients of the inputs, document_starts apart; None for what is not there."""
     dy, inputs = dy.contiguous(), _dense(inputs)
+    if not kept.numel():  # differentiated after all
+        _, _, kept = forward(inputs, False, True)
     u, decay, frequency, residue, skip, pregate, postgate, state, document_starts = inputs
     batch, channels, length = u.shape
     tables = _Tables(decay, frequency, residue, skip, u.dtype)
@@ -180,7 +195,7 @@ def backward(dy: Tensor, inputs: Inputs, carries: Tensor) -> tuple[Tensor | None
         return None if tensor is None else torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
 
     du, dpre, dpost = like(u), like(pregate), like(postgate)
-    adjoint = None if state is None else carries.new_zeros(batch, channels, tables.padded, 2)
+    adjoint = None if state is None else decay.new_zeros(batch, channels, tables.padded, 2, dtype=torch.float32)
     # What each program leaves of the gradients of the first taps and of the modes' factors
     splits = _splits(batch, channels)
     new = torch.empty if u.numel() else torch.zeros
@@ -190,9 +205,9 @@ def backward(dy: Tensor, inputs: Inputs, carries: Tensor) -> tuple[Tensor | None
         plan = _plan(u.dtype, tables.padded)
         plan.kernel[(channels, splits)](
             *(dy, u, tables.pow, tables.cpow, tables.shifts, pregate, postgate, document_starts),
-            *(None if document_starts is None else segments_of(document_starts, tables.chunk), carries),
+            *(None if document_starts is None else segments_of(document_starts, tables.chunk), kept),
             *(du, dpre, dpost, adjoint, dtaps, dmode),
-            *(length, batch, carries.shape[2], *_strides(u, pregate, postgate)),
+            *(length, batch, triton.cdiv(length, plan.chunk * plan.rows), *_strides(u, pregate, postgate)),
             **_flags(inputs, tables.padded),
             **plan.backward,
         )
@@ -243,7 +258,7 @@ _SPILLS = {
 _ANY = 1 << 16
 
 # Arguments that are not in the sequences' dtype
-_FLOATS = "decay frequency residue skip pow cpow state carry after dstate k dk dmode part ddecay dfrequency dresidue dskip"
+_FLOATS = "decay frequency residue skip pow cpow state after dstate k dk dmode part ddecay dfrequency dresidue dskip"
 _POINTERS = {"*fp32": _FLOATS.split(), "*i32": ["start", "segment"]}
 # What is None without its flag
 _OPTIONAL = {
@@ -282,8 +297,8 @@ def variants() -> Iterator[Configuration]:
 def _scan(dtype: torch.dtype, modes: int, pre: bool, post: bool, documents: bool, state: bool) -> Iterator[Configuration]:
     """Forward and backward. state: one is given and forward leaves one."""
     plan = _plan(dtype, modes)
-    flags = {"HAS_PRE": pre, "HAS_POST": post, "HAS_DOCS": documents, "HAS_STATE": state, "AFTER": state}
-    there = "".join(f"_{flag.removeprefix('HAS_').lower()}" for flag, on in flags.items() if on and flag != "AFTER")
+    flags = {"HAS_PRE": pre, "HAS_POST": post, "HAS_DOCS": documents, "HAS_STATE": state, "AFTER": state, "KEEP": _keep(plan)}
+    there = "".join(f"_{flag.removeprefix('HAS_').lower()}" for flag, on in flags.items() if on and flag.startswith("HAS_"))
     for way, kernel, launch in (("forward", modal_fwd_kernel, plan.forward), ("backward", plan.kernel, plan.backward)):
         name, constants = f"{way}_{str(dtype).removeprefix('torch.')}", flags | {"C": plan.chunk, "R": plan.rows}
         spills = _SPILLS.get(name, {}).get(modes, (0, 0))[documents or state]
@@ -300,6 +315,8 @@ def _configuration(
     signature = {arg: f"*{TRITON_TYPES[dtype]}" if arg.startswith("p_") else "i32" for arg in kernel.arg_names}
     for pointer, names in _POINTERS.items():
         signature |= {f"p_{name}": pointer for name in names}
+    if constants.get("KEEP") == "tiles" or kernel is modal_bwd_kernel:
+        signature["p_kept"] = "*fp32"
     return Configuration(
         name,
         kernel,
