@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kernels.arguments import rows_last
 from kernels.configurations import Configuration
+from kernels.conv_modal.hopper import modal_hopper_kernel
 from kernels.conv_modal.inputs import Inputs
 from kernels.conv_modal.scan import modal_bwd_kernel, modal_fwd_kernel
 from kernels.conv_modal.tables import modal_dfilter_kernel, modal_filter_kernel, modal_gradients_kernel, modal_tables_kernel
@@ -30,6 +31,14 @@ _PROGRAMS = 792
 _FILTER = {"C": 64, "R": 64, "num_warps": 4}
 if interpreted():
     _FILTER |= {"C": 16, "R": 16}
+
+
+_HOPPER: dict[str, Any] = {"num_warps": 4, "AGAIN": False, "FETCH": True}
+
+
+def _on_hopper(u: Tensor) -> bool:
+    """Whether warpgroup products are there."""
+    return u.is_cuda and torch.cuda.get_device_capability(u.device)[0] == 9
 
 
 class _Plan(NamedTuple):
@@ -202,15 +211,18 @@ def backward(dy: Tensor, inputs: Inputs, kept: Tensor) -> tuple[Tensor | None, .
     dtaps = new(channels, splits, tables.chunk, dtype=torch.float32, device=u.device)
     dmode = new(channels, splits, 2, tables.padded, 2, dtype=torch.float32, device=u.device)
     if u.numel():
-        plan = _plan(u.dtype, tables.padded)
-        plan.kernel[(channels, splits)](
-            *(dy, u, tables.pow, tables.cpow, tables.shifts, pregate, postgate, document_starts),
-            *(None if document_starts is None else segments_of(document_starts, tables.chunk), kept),
-            *(du, dpre, dpost, adjoint, dtaps, dmode),
-            *(length, batch, triton.cdiv(length, plan.chunk * plan.rows), *_strides(u, pregate, postgate)),
-            **_flags(inputs, tables.padded),
-            **plan.backward,
-        )
+        plan, flags = _plan(u.dtype, tables.padded), _flags(inputs, tables.padded)
+        given = (dy, u, tables.pow, tables.cpow, tables.shifts, pregate, postgate)
+        made = (du, dpre, dpost, adjoint, dtaps, dmode)
+        sizes = (length, batch, triton.cdiv(length, plan.chunk * plan.rows), *_strides(u, pregate, postgate))
+        if plan.chunk_states and document_starts is None and _on_hopper(u):
+            flags = {name: flag for name, flag in flags.items() if name in modal_hopper_kernel.arg_names}
+            modal_hopper_kernel[(channels, splits)](*given, kept, *made, *sizes, **flags, **_HOPPER)
+        else:
+            segments = None if document_starts is None else segments_of(document_starts, tables.chunk)
+            plan.kernel[(channels, splits)](
+                *given, document_starts, segments, kept, *made, *sizes, **flags, **plan.backward
+            )
     ddecay, dfrequency, dresidue, dskip = tables.gradients(dtaps, dmode, residue, skip)
     dstate = None
     if adjoint is not None:
