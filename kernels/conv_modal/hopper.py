@@ -24,8 +24,8 @@ from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared,
 def _tokens_layout():
     """[64 rows, 64 tokens]: two runs of 8 tokens in each of two rows."""
     return gl.DistributedLinearLayout(
-        [[0, 1], [0, 2], [0, 4], [0, 32], [8, 0]],
-        [[0, 8], [0, 16], [1, 0], [2, 0], [4, 0]],
+        [[0, 1], [0, 2], [0, 4], [0, 32], [1, 0]],
+        [[0, 8], [0, 16], [2, 0], [4, 0], [8, 0]],
         [[16, 0], [32, 0]],
         [],
         [64, 64],
@@ -36,8 +36,8 @@ def _tokens_layout():
 def _states_layout(N):
     """[64 rows, 2N parts]: N / 4 modes in each of two rows."""
     registers = [[0, 1 << k] for k in range(N.bit_length() - 2)]
-    lanes = [[0, N // 2], [0, N], [1, 0], [2, 0], [4, 0]]
-    return gl.DistributedLinearLayout([*registers, [8, 0]], lanes, [[16, 0], [32, 0]], [], [64, 2 * N])
+    lanes = [[0, N // 2], [0, N], [2, 0], [4, 0], [8, 0]]
+    return gl.DistributedLinearLayout([*registers, [1, 0]], lanes, [[16, 0], [32, 0]], [], [64, 2 * N])
 
 
 @gluon.constexpr_function
@@ -67,15 +67,15 @@ def _part(c, N: gl.constexpr):
 
 @gluon.jit
 def _as_tokens(x):
-    """A product's result [64, 64] by tokens."""
-    x = gl.permute(gl.reshape(x, (64, 2, 4, 4, 2)), (0, 1, 3, 2, 4))
+    """A product's result [64, 64] by chunks and tokens."""
+    x = gl.permute(gl.reshape(x, (4, 2, 8, 2, 4, 4, 2)), (0, 2, 1, 3, 5, 4, 6))
     return gl.convert_layout(gl.reshape(x, (64, 64)), _tokens_layout())
 
 
 @gluon.jit
 def _from_tokens(x, layout: gl.constexpr):
     """The other way: as a product's operand."""
-    x = gl.permute(gl.reshape(x, (64, 2, 4, 4, 2)), (0, 1, 3, 2, 4))
+    x = gl.permute(gl.reshape(x, (4, 8, 2, 2, 4, 4, 2)), (0, 2, 1, 3, 5, 4, 6))
     return gl.convert_layout(gl.reshape(x, (64, 64)), layout)
 
 
@@ -129,7 +129,8 @@ def modal_hopper_kernel(
     p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_kept, p_du, p_dpre, p_dpost, p_dstate, p_dk, p_dmode,
     L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
     C: gl.constexpr, R: gl.constexpr, N: gl.constexpr, HAS_PRE: gl.constexpr, HAS_POST: gl.constexpr,
-    HAS_STATE: gl.constexpr, DTYPE: gl.constexpr, AGAIN: gl.constexpr, FETCH: gl.constexpr,
+    HAS_STATE: gl.constexpr, DTYPE: gl.constexpr, EVEN: gl.constexpr, AGAIN: gl.constexpr,
+    FETCH: gl.constexpr,
 ):  # fmt: skip
     """Grid, arguments and results as `modal_tiles_kernel`'s; C and R are 64, 4 warps."""
     gl.static_assert(C == 64)
@@ -153,19 +154,18 @@ def modal_hopper_kernel(
     # Operands that stay: T [token in, token out], Q [token, part] in two halves, H and O [part, token]
     i = _token(gl.arange(0, C, gl.SliceLayout(1, TABLE)))[:, None]
     o = _token(gl.arange(0, C, gl.SliceLayout(0, TABLE)))[None, :]
-    T = gl.allocate_shared_memory(DTYPE, [C, C], ROWS, gl.load(p_table + ((i % 8) * 2 * C + C + o - (i // 8) * 8)))
+    wide = gl.allocate_shared_memory(DTYPE, [3, C, C], ROWS)
+    slim = gl.allocate_shared_memory(DTYPE, [4, C, 2 * N], NARROW)
+    flat = gl.allocate_shared_memory(DTYPE, [2, 2 * N, C], ROWS)
+    wide.index(2).store(gl.load(p_table + ((i % 8) * 2 * C + C + o - (i // 8) * 8)))
     n2 = _part(gl.arange(0, 2 * N, gl.SliceLayout(0, TABLE)), N)[None, :]
     exact = gl.load(p_pow + (i + 1) * 2 * N + n2)
     rounded = exact.to(DTYPE)
-    Q = gl.allocate_shared_memory(DTYPE, [C, 2 * N], NARROW, rounded)
-    Q_rest = gl.allocate_shared_memory(DTYPE, [C, 2 * N], NARROW, (exact - rounded.to(gl.float32)).to(DTYPE))
+    slim.index(2).store(rounded)
+    slim.index(3).store((exact - rounded.to(gl.float32)).to(DTYPE))
     n2 = _part(gl.arange(0, 2 * N, gl.SliceLayout(1, TABLE)), N)[:, None]
-    H = gl.allocate_shared_memory(DTYPE, [2 * N, C], ROWS, gl.load(p_cpow + (C - 1 - o) * 2 * N + n2).to(DTYPE))
-    O = gl.allocate_shared_memory(DTYPE, [2 * N, C], ROWS, gl.load(p_cpow + (o + 1) * 2 * N + n2).to(DTYPE))  # noqa: E741
-    xs = gl.allocate_shared_memory(DTYPE, [R, C], ROWS)
-    zs = gl.allocate_shared_memory(DTYPE, [R, C], ROWS)
-    befores = gl.allocate_shared_memory(DTYPE, [R, 2 * N], NARROW)
-    afters = gl.allocate_shared_memory(DTYPE, [R, 2 * N], NARROW)
+    flat.index(0).store(gl.load(p_cpow + (C - 1 - o) * 2 * N + n2).to(DTYPE))
+    flat.index(1).store(gl.load(p_cpow + (o + 1) * 2 * N + n2).to(DTYPE))
     ends_r = gl.allocate_shared_memory(gl.float32, [32, N], PLAIN)
     ends_i = gl.allocate_shared_memory(gl.float32, [32, N], PLAIN)
     # A chunk's step of the recurrence to the powers 1, 2, 4, 8, 16 and 0, 2 … 14
@@ -202,31 +202,41 @@ def modal_hopper_kernel(
     pair = gl.expand_dims(gl.expand_dims(gl.arange(0, 8, gl.SliceLayout(0, gl.SliceLayout(2, SCAN))), 0), 2)
     warp = gl.expand_dims(gl.expand_dims(gl.arange(0, 4, gl.SliceLayout(1, gl.SliceLayout(2, SCAN))), 1), 2)
     # Rows are chunks from a tile's last to its first
-    rho = gl.arange(0, R, gl.SliceLayout(1, TOKENS))
-    at = (R - 1 - ((rho & 48) | ((rho & 7) << 1) | ((rho >> 3) & 1)))[:, None] * C
-    at = at + gl.arange(0, C, gl.SliceLayout(0, TOKENS))[None, :]
-    rho = gl.arange(0, R, gl.SliceLayout(1, STATES))
-    state_at = (R - 1 - ((rho & 48) | ((rho & 7) << 1) | ((rho >> 3) & 1)))[:, None] * 2 * N
-    state_at = state_at + gl.arange(0, 2 * N, gl.SliceLayout(0, STATES))[None, :]
+    at = (R - 1 - gl.arange(0, R, gl.SliceLayout(1, TOKENS)).to(gl.int64))[:, None] * C
+    at = at + gl.arange(0, C, gl.SliceLayout(0, TOKENS)).to(gl.int64)[None, :]
+    state_at = (R - 1 - gl.arange(0, R, gl.SliceLayout(1, STATES)).to(gl.int64))[:, None] * 2 * N
+    state_at = state_at + gl.arange(0, 2 * N, gl.SliceLayout(0, STATES)).to(gl.int64)[None, :]
     steps = (B - gl.program_id(1) + gl.num_programs(1) - 1) // gl.num_programs(1) * tiles
     for step in range(0, steps):
         tile = tiles - 1 - step % tiles
         b64 = gl.program_id(1) + (step // tiles) * gl.num_programs(1) + 0 * h
         row = b64 * D + h
+        # Zero, but only here: descriptors of shared memory that are made where they are used take no registers
+        zero = tile >> 31
+        xs = wide.index(zero)
+        zs = wide.index(zero + 1)
+        T = wide.index(zero + 2)
+        befores = slim.index(zero)
+        afters = slim.index(zero + 1)
+        Q = slim.index(zero + 2)
+        Q_rest = slim.index(zero + 3)
+        H = flat.index(zero)
+        O = flat.index(zero + 1)  # noqa: E741
         start = tile * (R * C)
         here = row * L + start
-        mask = at < L - start
-        u = gl.load(p_u + (b64 * su_b + h * su_c + start) + at, mask=mask, other=0.0)
+        mask = None if EVEN else at < L - start
+        state_mask = None if EVEN else state_at < (chunks - tile * R) * 2 * N
+        u = gl.load(p_u + (b64 * su_b + h * su_c + start) + at, mask=mask, other=None if EVEN else 0.0)
         x = u
         if HAS_PRE:
-            pre = gl.load(p_pre + (b64 * spre_b + h * spre_c + start) + at, mask=mask, other=0.0)
+            pre = gl.load(p_pre + (b64 * spre_b + h * spre_c + start) + at, mask=mask, other=None if EVEN else 0.0)
             x = _gate(u, pre, DTYPE)
-        dy = gl.load(p_dy + here + at, mask=mask, other=0.0)
+        dy = gl.load(p_dy + here + at, mask=mask, other=None if EVEN else 0.0)
         dz = dy
         if HAS_POST:
-            dz = _gate(dy, gl.load(p_post + (b64 * spost_b + h * spost_c + start) + at, mask=mask, other=0.0), DTYPE)
+            dz = _gate(dy, gl.load(p_post + (b64 * spost_b + h * spost_c + start) + at, mask=mask, other=None if EVEN else 0.0), DTYPE)
         p_here = p_kept + (row * chunks + tile * R) * 2 * N
-        before = gl.load(p_here + state_at, mask=state_at < (chunks - tile * R) * 2 * N, other=0.0)
+        before = gl.load(p_here + state_at, mask=state_mask, other=None if EVEN else 0.0)
         if FETCH:
             line = gl.arange(0, 128, gl.BlockedLayout([1], [32], [4], [0]))
             second = line >= 64
@@ -244,7 +254,7 @@ def modal_hopper_kernel(
                 _touch(gl.where(second, of_post, of_pre) + line * 2, on)
         xs.store(_from_tokens(x, WIDE))
         zs.store(_from_tokens(dz, WIDE))
-        by_column = gl.permute(gl.reshape(before, (R, 4, N // 4, 2)), (0, 2, 1, 3))
+        by_column = gl.permute(gl.reshape(before, (4, 8, 2, 4, N // 4, 2)), (0, 2, 1, 4, 3, 5))
         befores.store(gl.convert_layout(gl.reshape(by_column, (R, 2 * N)), SLIM))
         fence_async_shared()
         gl.thread_barrier()
@@ -254,6 +264,8 @@ def modal_hopper_kernel(
             y = warpgroup_mma(befores, O, gl.zeros([R, C], gl.float32, WIDE), use_acc=False, is_async=True)
             y = warpgroup_mma(xs, T, y, is_async=True)
             q, y = warpgroup_mma_wait(0, deps=[q, y])
+            if AGAIN >= 2:
+                dy = gl.load(p_dy + here + at, mask=mask, other=None if EVEN else 0.0)
             y = _as_tokens(y) * dy.to(gl.float32)
             gl.store(p_dpost + here + at, y.to(DTYPE), mask=mask)
         else:
@@ -309,16 +321,16 @@ def modal_hopper_kernel(
         dv = warpgroup_mma(afters, H, gl.zeros([R, C], gl.float32, WIDE), use_acc=False, is_async=True)
         dv = warpgroup_mma(zs, T.permute((1, 0)), dv, is_async=True)
         dG = warpgroup_mma(xs.permute((1, 0)), afters, dG, is_async=True)
-        states = gl.permute(gl.reshape(before.to(gl.float32), (4, 2, 8, N, 2)), (0, 2, 3, 1, 4))
+        states = gl.permute(gl.reshape(before.to(gl.float32), (4, 8, 2, N, 2)), (0, 1, 3, 2, 4))
         s0r, s0i, s1r, s1i = _split_pairs(states, N)
         zr += a0r * s0r - a0i * s0i + a1r * s1r - a1i * s1i
         zi += a0r * s0i + a0i * s0r + a1r * s1i + a1i * s1r
         dv, dT, dO = warpgroup_mma_wait(1, deps=[dv, dT, dO])
         dv = _as_tokens(dv)
         if HAS_PRE:
-            if AGAIN:
-                u = gl.load(p_u + (b64 * su_b + h * su_c + start) + at, mask=mask, other=0.0)
-                pre = gl.load(p_pre + (b64 * spre_b + h * spre_c + start) + at, mask=mask, other=0.0)
+            if AGAIN >= 1:
+                u = gl.load(p_u + (b64 * su_b + h * su_c + start) + at, mask=mask, other=None if EVEN else 0.0)
+                pre = gl.load(p_pre + (b64 * spre_b + h * spre_c + start) + at, mask=mask, other=None if EVEN else 0.0)
             gl.store(p_dpre + here + at, (dv * u.to(gl.float32)).to(DTYPE), mask=mask)
             dv *= pre.to(gl.float32)
         gl.store(p_du + here + at, dv.to(DTYPE), mask=mask)

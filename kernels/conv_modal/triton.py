@@ -33,7 +33,7 @@ if interpreted():
     _FILTER |= {"C": 16, "R": 16}
 
 
-_HOPPER: dict[str, Any] = {"num_warps": 4, "AGAIN": False, "FETCH": True}
+_HOPPER: dict[str, Any] = {"num_warps": 4, "AGAIN": 0, "FETCH": True}
 
 
 def _on_hopper(u: Tensor) -> bool:
@@ -217,6 +217,7 @@ def backward(dy: Tensor, inputs: Inputs, kept: Tensor) -> tuple[Tensor | None, .
         sizes = (length, batch, triton.cdiv(length, plan.chunk * plan.rows), *_strides(u, pregate, postgate))
         if plan.chunk_states and document_starts is None and _on_hopper(u):
             flags = {name: flag for name, flag in flags.items() if name in modal_hopper_kernel.arg_names}
+            flags["EVEN"] = length % (plan.chunk * plan.rows) == 0
             modal_hopper_kernel[(channels, splits)](*given, kept, *made, *sizes, **flags, **_HOPPER)
         else:
             segments = None if document_starts is None else segments_of(document_starts, tables.chunk)
