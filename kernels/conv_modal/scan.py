@@ -128,6 +128,7 @@ def modal_fwd_kernel(
     p_cpow += h * (C + 1) * 2 * N
     T = load_toeplitz(p_table + h * 16 * C, 0, C, 2 * C, DTYPE)
     G = operand(_powers(p_pow, C - 1 - i, N), DTYPE)
+    G_rest = operand(_powers(p_pow, C - 1 - i, N) - G.to(tl.float32), DTYPE)
     O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
     lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :] + tl.zeros((R, N), tl.float32)
     li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :] + tl.zeros((R, N), tl.float32)
@@ -166,7 +167,10 @@ def modal_fwd_kernel(
             given = tl.where(t >= end[:, None], x, 0.0)
             ar = tl.where((end < begin)[:, None], lr, 0.0)
             ai = tl.where((end < begin)[:, None], li, 0.0)
-        gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
+        g = tl.dot(operand(given, DTYPE), G, input_precision=PRECISION)
+        if DTYPE != tl.float32:
+            g = tl.dot(operand(given, DTYPE), G_rest, g, input_precision=PRECISION)
+        gr, gi = _pairs(g, R, N)
         sr, si, carry_r, carry_i = _scan(ar, ai, gr, gi, carry_r, carry_i, R, False, HAS_DOCS)
         before = operand(_paired(sr, si, R, N), DTYPE)
         if KEEP == "chunks":

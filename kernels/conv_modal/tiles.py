@@ -63,6 +63,7 @@ def modal_tiles_kernel(
     p_cpow += h * (C + 1) * 2 * N
     T = load_toeplitz(p_table + h * 16 * C, 0, C, 2 * C, DTYPE)
     Q = operand(_powers(p_pow, i + 1, N), DTYPE)
+    Q_rest = operand(_powers(p_pow, i + 1, N) - Q.to(tl.float32), DTYPE)
     H = tl.trans(operand(_powers(p_cpow, C - 1 - i, N), DTYPE))
     if HAS_POST:
         O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
@@ -131,7 +132,10 @@ def modal_tiles_kernel(
         if EARLY:
             before = operand(tl.load(p_here + state_at, mask=there, other=0.0), DTYPE)
         # Adjoint states after each chunk, and what they give
-        qr, qi = _pairs(tl.dot(taken, Q, input_precision=PRECISION), R, N)
+        q = tl.dot(taken, Q, input_precision=PRECISION)
+        if DTYPE != tl.float32:
+            q = tl.dot(taken, Q_rest, q, input_precision=PRECISION)
+        qr, qi = _pairs(q, R, N)
         pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, False, HAS_DOCS)
         after = operand(_paired(pr, pi, R, N), DTYPE)
         if EARLY and HAS_PRE:
