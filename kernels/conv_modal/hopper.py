@@ -234,7 +234,9 @@ def modal_hopper_kernel(
         dy = gl.load(p_dy + here + at, mask=mask, other=None if EVEN else 0.0)
         dz = dy
         if HAS_POST:
-            dz = _gate(dy, gl.load(p_post + (b64 * spost_b + h * spost_c + start) + at, mask=mask, other=None if EVEN else 0.0), DTYPE)
+            dz = _gate(
+                dy, gl.load(p_post + (b64 * spost_b + h * spost_c + start) + at, mask=mask, other=None if EVEN else 0.0), DTYPE
+            )
         p_here = p_kept + (row * chunks + tile * R) * 2 * N
         before = gl.load(p_here + state_at, mask=state_mask, other=None if EVEN else 0.0)
         if FETCH:

@@ -86,6 +86,22 @@ def _powers(p, m, N: tl.constexpr):
 
 
 @triton.jit
+def _halves(table, DTYPE: tl.constexpr):
+    """A table as an operand, and what rounding left of it as another: the same error in every chunk does not average out."""
+    first = operand(table, DTYPE)
+    return first, operand(table - first.to(tl.float32), DTYPE)
+
+
+@triton.jit
+def _dot_halves(x, first, rest, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
+    """x times what `_halves` made."""
+    y = tl.dot(x, first, input_precision=PRECISION)
+    if DTYPE != tl.float32:  # noqa: SIM300
+        y = tl.dot(x, rest, y, input_precision=PRECISION)
+    return y
+
+
+@triton.jit
 def _pairs(x, R: tl.constexpr, N: tl.constexpr):
     """[R, 2N] of pairs -> real and imaginary parts, [R, N]."""
     return tl.split(tl.reshape(x, (R, N, 2)))
@@ -109,6 +125,23 @@ def _within(y, x, T, segment, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr, PRECI
 
 
 @triton.jit
+def _between_chunks(p_pow, C: tl.constexpr, R: tl.constexpr, N: tl.constexpr):
+    """The poles' powers from chunk to chunk, for each of R chunks; real and imaginary parts, [R, N]."""
+    p = p_pow + C * 2 * N + 2 * tl.arange(0, N)
+    rows = tl.zeros((R, N), tl.float32)
+    return tl.load(p)[None, :] + rows, tl.load(p + 1)[None, :] + rows
+
+
+@triton.jit
+def _documents(p_start, p_segment, b64, begin, t, L, C: tl.constexpr):
+    """Of chunks that begin at `begin` [R, 1] and their tokens t [R, C]: ranks of the tokens' documents in the chunk and those
+    documents' starts; the start of the document at the chunk's end, [R, 1]."""
+    segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
+    own = starts_of(p_start, b64, t, t < L, L, 1)
+    return segment, own, starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
+
+
+@triton.jit
 def modal_fwd_kernel(
     p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_state, p_start, p_segment, p_y, p_kept, p_after,
     L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
@@ -127,11 +160,9 @@ def modal_fwd_kernel(
     p_pow += h * (C + 1) * 2 * N
     p_cpow += h * (C + 1) * 2 * N
     T = load_toeplitz(p_table + h * 16 * C, 0, C, 2 * C, DTYPE)
-    G = operand(_powers(p_pow, C - 1 - i, N), DTYPE)
-    G_rest = operand(_powers(p_pow, C - 1 - i, N) - G.to(tl.float32), DTYPE)
+    G, G_rest = _halves(_powers(p_pow, C - 1 - i, N), DTYPE)
     O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
-    lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :] + tl.zeros((R, N), tl.float32)
-    li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :] + tl.zeros((R, N), tl.float32)
+    lr, li = _between_chunks(p_pow, C, R, N)
     carry_r = tl.zeros((1, N), tl.float32)
     carry_i = tl.zeros((1, N), tl.float32)
     # One loop over the tiles of all sequences, so that a sequence's first loads run while the one before ends
@@ -151,8 +182,8 @@ def modal_fwd_kernel(
             p_here = p_kept + (row * tiles + tile) * 2 * N + 2 * n[None, :]
             tl.store(p_here, carry_r)
             tl.store(p_here + 1, carry_i)
-        begin = (tile * R + r) * C
-        t = begin[:, None] + i[None, :]
+        begin = ((tile * R + r) * C)[:, None]
+        t = begin + i[None, :]
         x = _load(p_u + b64 * su_b + h * su_c, t, L)
         if HAS_PRE:
             x *= _load(p_pre + b64 * spre_b + h * spre_c, t, L)
@@ -161,16 +192,11 @@ def modal_fwd_kernel(
         ai = li
         segment = t
         if HAS_DOCS:
-            segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
-            own = starts_of(p_start, b64, t, t < L, L, 1)
-            end = starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
-            given = tl.where(t >= end[:, None], x, 0.0)
-            ar = tl.where((end < begin)[:, None], lr, 0.0)
-            ai = tl.where((end < begin)[:, None], li, 0.0)
-        g = tl.dot(operand(given, DTYPE), G, input_precision=PRECISION)
-        if DTYPE != tl.float32:
-            g = tl.dot(operand(given, DTYPE), G_rest, g, input_precision=PRECISION)
-        gr, gi = _pairs(g, R, N)
+            segment, own, end = _documents(p_start, p_segment, b64, begin, t, L, C)
+            given = tl.where(t >= end, x, 0.0)
+            ar = tl.where(end < begin, lr, 0.0)
+            ai = tl.where(end < begin, li, 0.0)
+        gr, gi = _pairs(_dot_halves(operand(given, DTYPE), G, G_rest, DTYPE, PRECISION), R, N)
         sr, si, carry_r, carry_i = _scan(ar, ai, gr, gi, carry_r, carry_i, R, False, HAS_DOCS)
         before = operand(_paired(sr, si, R, N), DTYPE)
         if KEEP == "chunks":
@@ -179,7 +205,7 @@ def modal_fwd_kernel(
             tl.store(p_kept + row * chunks * 2 * N + at, narrow(before, DTYPE), mask=at < chunks * 2 * N)
         y = tl.dot(before, O, input_precision=PRECISION)
         if HAS_DOCS:
-            y = tl.where(own < begin[:, None], y, 0.0)
+            y = tl.where(own < begin, y, 0.0)
         y = _within(y, x, T, segment, HAS_DOCS, DTYPE, PRECISION)
         if HAS_POST:
             y *= _load(p_post + b64 * spost_b + h * spost_c, t, L)
@@ -194,8 +220,8 @@ def modal_fwd_kernel(
                 kr = tl.load(p_pow + count * 2 * N + 2 * n)[None, :]
                 ki = tl.load(p_pow + count * 2 * N + 2 * n + 1)[None, :]
                 if HAS_DOCS:
-                    fr += tl.where((end < begin)[:, None], kr * sr - ki * si, 0.0)
-                    fi += tl.where((end < begin)[:, None], kr * si + ki * sr, 0.0)
+                    fr += tl.where(end < begin, kr * sr - ki * si, 0.0)
+                    fi += tl.where(end < begin, kr * si + ki * sr, 0.0)
                 else:
                     fr += kr * sr - ki * si
                     fi += kr * si + ki * sr
@@ -236,8 +262,7 @@ def modal_bwd_kernel(
     H = tl.trans(operand(_powers(p_cpow, C - 1 - i, N), DTYPE))
     if HAS_POST:
         O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
-    lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :] + tl.zeros((R, N), tl.float32)
-    li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :] + tl.zeros((R, N), tl.float32)
+    lr, li = _between_chunks(p_pow, C, R, N)
     dT = tl.zeros((C, C), tl.float32)
     wr = tl.zeros((R, N), tl.float32)
     wi = tl.zeros((R, N), tl.float32)
@@ -252,8 +277,8 @@ def modal_bwd_kernel(
         row = b64 * D + h
         adjoint_r = tl.where(tile == tiles - 1, 0.0, adjoint_r)
         adjoint_i = tl.where(tile == tiles - 1, 0.0, adjoint_i)
-        begin = (tile * R + r) * C
-        t = begin[:, None] + i[None, :]
+        begin = ((tile * R + r) * C)[:, None]
+        t = begin + i[None, :]
         x = _load(p_u + b64 * su_b + h * su_c, t, L)
         if HAS_PRE:
             x *= _load(p_pre + b64 * spre_b + h * spre_c, t, L)
@@ -267,13 +292,11 @@ def modal_bwd_kernel(
         ai = li
         segment = t
         if HAS_DOCS:
-            segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
-            own = starts_of(p_start, b64, t, t < L, L, 1)
-            end = starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
-            given = tl.where(t >= end[:, None], x, 0.0)
-            taken = tl.where(own < begin[:, None], dz, 0.0)
-            ar = tl.where((end < begin)[:, None], lr, 0.0)
-            ai = tl.where((end < begin)[:, None], li, 0.0)
+            segment, own, end = _documents(p_start, p_segment, b64, begin, t, L, C)
+            given = tl.where(t >= end, x, 0.0)
+            taken = tl.where(own < begin, dz, 0.0)
+            ar = tl.where(end < begin, lr, 0.0)
+            ai = tl.where(end < begin, li, 0.0)
         # States before each chunk, as forward had them, and adjoint states after each
         p_here = p_kept + (row * tiles + tile) * 2 * N + 2 * n[None, :]
         gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
@@ -301,12 +324,12 @@ def modal_bwd_kernel(
         if HAS_POST:
             y = tl.dot(operand(_paired(sr, si, R, N), DTYPE), O, input_precision=PRECISION)
             if HAS_DOCS:
-                y = tl.where(own < begin[:, None], y, 0.0)
+                y = tl.where(own < begin, y, 0.0)
             y = _within(y, x, T, segment, HAS_DOCS, DTYPE, PRECISION)
             tl.store(p_dpost + row * L + t, narrow(dy * y, DTYPE), mask=t < L)
         dv = tl.dot(operand(_paired(pr, pi, R, N), DTYPE), H, input_precision=PRECISION)
         if HAS_DOCS:
-            dv = tl.where(t >= end[:, None], dv, 0.0)
+            dv = tl.where(t >= end, dv, 0.0)
         dv = _within(dv, dz, tl.trans(T), segment, HAS_DOCS, DTYPE, PRECISION)
         if HAS_PRE:
             u = _load(p_u + b64 * su_b + h * su_c, t, L)

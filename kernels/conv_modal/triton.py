@@ -221,9 +221,7 @@ def backward(dy: Tensor, inputs: Inputs, kept: Tensor) -> tuple[Tensor | None, .
             modal_hopper_kernel[(channels, splits)](*given, kept, *made, *sizes, **flags, **_HOPPER)
         else:
             segments = None if document_starts is None else segments_of(document_starts, tables.chunk)
-            plan.kernel[(channels, splits)](
-                *given, document_starts, segments, kept, *made, *sizes, **flags, **plan.backward
-            )
+            plan.kernel[(channels, splits)](*given, document_starts, segments, kept, *made, *sizes, **flags, **plan.backward)
     ddecay, dfrequency, dresidue, dskip = tables.gradients(dtaps, dmode, residue, skip)
     dstate = None
     if adjoint is not None:
@@ -264,8 +262,8 @@ def filter_backward(dk: Tensor, decay: Tensor, frequency: Tensor, residue: Tenso
 
 # Bytes that a thread may spill, by number of modes: without documents and states, and with. Elsewhere none.
 _SPILLS = {
-    "forward_bfloat16": {16: (0, 192), 32: (0, 384), 64: (128, 1344)},
-    "backward_bfloat16": {16: (64, 1152), 32: (1600, 2112), 64: (3904, 3840)},
+    "forward_bfloat16": {16: (0, 240), 32: (0, 448), 64: (128, 1536)},
+    "backward_bfloat16": {16: (96, 1152), 32: (1600, 2112), 64: (3904, 3840)},
     "backward_float32": {8: (448, 128), 16: (1024, 448), 32: (832, 928), 64: (2496, 2304)},
 }
 _ANY = 1 << 16
@@ -310,12 +308,16 @@ def variants() -> Iterator[Configuration]:
 def _scan(dtype: torch.dtype, modes: int, pre: bool, post: bool, documents: bool, state: bool) -> Iterator[Configuration]:
     """Forward and backward. state: one is given and forward leaves one."""
     plan = _plan(dtype, modes)
-    flags = {"HAS_PRE": pre, "HAS_POST": post, "HAS_DOCS": documents, "HAS_STATE": state, "AFTER": state, "KEEP": _keep(plan)}
-    there = "".join(f"_{flag.removeprefix('HAS_').lower()}" for flag, on in flags.items() if on and flag.startswith("HAS_"))
-    for way, kernel, launch in (("forward", modal_fwd_kernel, plan.forward), ("backward", plan.kernel, plan.backward)):
-        name, constants = f"{way}_{str(dtype).removeprefix('torch.')}", flags | {"C": plan.chunk, "R": plan.rows}
+    flags = {"HAS_PRE": pre, "HAS_POST": post, "HAS_DOCS": documents, "HAS_STATE": state}
+    there = "".join(f"_{flag.removeprefix('HAS_').lower()}" for flag, on in flags.items() if on)
+    flags |= {"AFTER": state, "KEEP": _keep(plan), "C": plan.chunk, "R": plan.rows}
+    ways = [("forward", modal_fwd_kernel, plan.forward), ("backward", plan.kernel, plan.backward)]
+    if plan.chunk_states and not documents:
+        ways += [(f"hopper_{even}", modal_hopper_kernel, _HOPPER | {"EVEN": even == "even"}) for even in ("even", "odd")]
+    for way, kernel, launch in ways:
+        name = f"{way}_{str(dtype).removeprefix('torch.')}"
         spills = _SPILLS.get(name, {}).get(modes, (0, 0))[documents or state]
-        yield replace(_configuration(f"{name}_{modes}{there}", kernel, dtype, modes, constants, launch), spills=spills)
+        yield replace(_configuration(f"{name}_{modes}{there}", kernel, dtype, modes, flags, launch), spills=spills)
 
 
 def _configuration(

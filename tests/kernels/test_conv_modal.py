@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from kernels.conv_modal import conv_modal, conv_modal_state
 from kernels.conv_modal.cases import arguments, case, filter_case, modes, state_case
 from kernels.verification import verify
+from tests.kernels.gluon_emulation import Launcher, emulated
 
 KERNELS = ["modal_bwd_kernel", "modal_tiles_kernel"]
+
+
+def _assembly(code: str, constraints: str, values: list[Tensor], **_: Any) -> Tensor | None:
+    """A prefetch, or `shfl.sync.up` among the pairs of chunks: those that have none so far before them keep their own."""
+    if "prefetch" in code:
+        return None
+    pairs = int(code.split(",")[2]) // 4
+    (x,) = values
+    return torch.cat([x[:, :pairs], x[:, :-pairs]], dim=1)
+
+
+@pytest.fixture
+def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backward goes by the kernel for Hopper, emulated."""
+    from kernels.conv_modal import hopper, triton
+
+    plan = triton._plan(torch.bfloat16, 16)._replace(chunk=64, rows=64)
+    monkeypatch.setattr(triton, "_plan", lambda *of: plan)
+    monkeypatch.setattr(triton, "_on_hopper", lambda u: True)
+    kernel = Launcher(hopper.modal_hopper_kernel, emulated(hopper, _assembly))
+    monkeypatch.setattr(triton, "modal_hopper_kernel", kernel)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernel itself is tested")
+@pytest.mark.parametrize(
+    ("dtype", "inputs"),
+    [
+        (torch.float32, arguments(3, 1, 130, 5, fused=True)),
+        (torch.float32, arguments(1, 1, 4100, 16)),  # two tiles
+        (torch.float16, arguments(1, 1, 4096, 9, fused=True)),  # a whole one
+    ],
+)
+def test_the_kernel_for_hopper_computes_the_references_gradients(dtype: torch.dtype, inputs: dict, hopper: None) -> None:
+    assert not verify(case("test", dtype, inputs), "cpu").failures
 
 
 @pytest.mark.parametrize(
