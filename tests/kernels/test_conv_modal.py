@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kernels.conv_modal import conv_modal, conv_modal_state
 from kernels.conv_modal.cases import arguments, case, filter_case, modes, state_case
+from kernels.conv_modal.inputs import Inputs
 from kernels.verification import verify
 from tests.kernels.gluon_emulation import Launcher, emulated
 
@@ -98,6 +99,30 @@ def test_gradients_are_of_the_kernel_for_their_dtype_and_number_of_modes() -> No
         assert triton._plan(dtype, 16).kernel is triton.modal_tiles_kernel
         assert triton._plan(dtype, 32).kernel is triton.modal_bwd_kernel
     assert triton._plan(torch.float32, 8).kernel is triton.modal_bwd_kernel
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_states_are_kept_where_a_gradient_is_wanted_and_made_again_where_not(
+    kernel: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels.conv_modal import triton
+
+    _take(kernel, monkeypatch)
+    kept: list[bool] = []
+    forward = triton.forward
+    monkeypatch.setattr(triton, "forward", lambda *given: (kept.append(given[-1]), forward(*given))[1])
+    inputs = {name: value.to(device, torch.float32) for name, value in arguments(1, 2, 70, 3, fused=True).items()}
+    conv_modal(**inputs)
+    leaf = inputs["pregate"].requires_grad_()
+    with torch.no_grad():
+        conv_modal(**inputs)
+    assert kept == [False, False]
+    (gradient,) = torch.autograd.grad(conv_modal(**inputs).sum(), leaf)
+    assert kept == [False, False, True]
+    given = [inputs.get(name) for name in Inputs._fields]
+    y, _, states = torch.ops.menagerie.conv_modal(*given, False, False)
+    assert not states.numel()
+    assert torch.equal(torch.autograd.grad(y.sum(), leaf)[0], gradient)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
