@@ -99,6 +99,12 @@ def _times(ar, ai, br, bi):
 
 
 @gluon.jit
+def _plus(cr, ci, ar, ai, br, bi):
+    """c + a b, complex."""
+    return gl.fma(ar, br, gl.fma(-ai, bi, cr)), gl.fma(ar, bi, gl.fma(ai, br, ci))
+
+
+@gluon.jit
 def _up(x, keep, pairs: gl.constexpr):
     """x of the pair of chunks so many before; zero unless `keep`."""
     before = gl.inline_asm_elementwise(_shuffle(4 * pairs), "=f,f", [x], dtype=gl.float32, is_pure=False, pack=1)
@@ -279,15 +285,12 @@ def modal_hopper_kernel(
         q0r, q0i, q1r, q1i = _split_pairs(gl.reshape(pairs, (4, 8, N, 2, 2)), N)
         fr = _row(step_r, 0, N)
         fi = _row(step_i, 0, N)
-        tr, ti = _times(fr, fi, q0r, q0i)
-        tr += q1r
-        ti += q1i
+        tr, ti = _plus(q1r, q1i, fr, fi, q0r, q0i)
         for bit in gl.static_range(3):
             fr = _row(step_r, bit + 1, N)
             fi = _row(step_i, bit + 1, N)
-            vr, vi = _times(fr, fi, _up(tr, pair >= (1 << bit), 1 << bit), _up(ti, pair >= (1 << bit), 1 << bit))
-            tr += vr
-            ti += vi
+            far = pair >= (1 << bit)
+            tr, ti = _plus(tr, ti, fr, fi, _up(tr, far, 1 << bit), _up(ti, far, 1 << bit))
         ends_r.store(gl.reshape(tr, (32, N)))
         ends_i.store(gl.reshape(ti, (32, N)))
         tr = _up(tr, pair >= 1, 1)
@@ -300,20 +303,15 @@ def modal_hopper_kernel(
         fi = _row(step_i, 4, N)
         gl.thread_barrier()
         for w in gl.static_range(4):
-            adjoint_r, adjoint_i = _times(fr, fi, adjoint_r, adjoint_i)
-            adjoint_r += _row(ends_r, 8 * w + 7, N)
-            adjoint_i += _row(ends_i, 8 * w + 7, N)
+            end_r, end_i = _row(ends_r, 8 * w + 7, N), _row(ends_i, 8 * w + 7, N)
+            adjoint_r, adjoint_i = _plus(end_r, end_i, fr, fi, adjoint_r, adjoint_i)
             if w < 3:
                 into_r = gl.where(warp > w, adjoint_r, into_r)
                 into_i = gl.where(warp > w, adjoint_i, into_i)
         fr = gl.expand_dims(power_r.load(gl.SliceLayout(0, SCAN)), 0)
         fi = gl.expand_dims(power_i.load(gl.SliceLayout(0, SCAN)), 0)
-        a0r, a0i = _times(fr, fi, into_r, into_i)
-        a0r += tr
-        a0i += ti
-        a1r, a1i = _times(_row(step_r, 0, N), _row(step_i, 0, N), a0r, a0i)
-        a1r += q0r
-        a1i += q0i
+        a0r, a0i = _plus(tr, ti, fr, fi, into_r, into_i)
+        a1r, a1i = _plus(q0r, q0i, _row(step_r, 0, N), _row(step_i, 0, N), a0r, a0i)
         # What they give
         after = gl.join(gl.join(a0r, a1r), gl.join(a0i, a1i))  # [4, 8, N, chunk of the pair, part]
         after = gl.permute(gl.reshape(after, (4, 8, 4, N // 4, 2, 2)), (0, 4, 1, 3, 2, 5))
@@ -325,8 +323,8 @@ def modal_hopper_kernel(
         dG = warpgroup_mma(xs.permute((1, 0)), afters, dG, is_async=True)
         states = gl.permute(gl.reshape(before.to(gl.float32), (4, 8, 2, N, 2)), (0, 1, 3, 2, 4))
         s0r, s0i, s1r, s1i = _split_pairs(states, N)
-        zr += a0r * s0r - a0i * s0i + a1r * s1r - a1i * s1i
-        zi += a0r * s0i + a0i * s0r + a1r * s1i + a1i * s1r
+        zr, zi = _plus(zr, zi, a0r, a0i, s0r, s0i)
+        zr, zi = _plus(zr, zi, a1r, a1i, s1r, s1i)
         dv, dT, dO = warpgroup_mma_wait(1, deps=[dv, dT, dO])
         dv = _as_tokens(dv)
         if HAS_PRE:

@@ -105,6 +105,7 @@ def emulated(module: ModuleType, assembly: Callable[..., Any]) -> dict[str, Any]
         convert_layout=lambda x, layout: x,
         expand_dims=lambda x, axis: x.unsqueeze(axis),
         where=_where,
+        fma=lambda a, b, c: a * b + c,
         zeros=lambda shape, dtype, layout: torch.zeros(*shape, dtype=dtype),
         sum=lambda x, axis: x.sum(axis),
         gather=lambda x, index, axis: x.gather(axis, index),
