@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, warpgroup_mma, warpgroup_mma_wait
+from triton.experimental.gluon.language.nvidia.hopper import async_copy, fence_async_shared, warpgroup_mma, warpgroup_mma_wait
 
 # Columns of a product as threads have them: bits [j2 j1 j0 q1 q0 e], q of a thread, j and e of its registers. As tokens they
 # are [j2 q1 q0 j1 j0 e], as parts of modes [q1 q0 j1 j0 e]. Rows: [w1 w0 b g2 g1 g0], b of a register, g of a thread, w of a
@@ -46,6 +46,13 @@ def _scan_layout(N):
     registers = [[0, 0, 1 << k] for k in range(N.bit_length() - 3)]
     lanes = [[0, 0, N // 4], [0, 0, N // 2], [0, 1, 0], [0, 2, 0], [0, 4, 0]]
     return gl.DistributedLinearLayout(registers, lanes, [[1, 0, 0], [2, 0, 0]], [], [4, 8, N])
+
+
+@gluon.constexpr_function
+def _stage_layout():
+    """Of what is copied ahead: rows of 64 tokens, in every other pair of rows both halves swapped, for a thread of either to read
+    its runs from banks of its own."""
+    return gl.SharedLinearLayout([*([0, 1 << k] for k in range(6)), [1, 0], [2, 32], *([1 << k, 0] for k in range(2, 6))])
 
 
 @gluon.constexpr_function
@@ -131,12 +138,37 @@ def _gate(x, gate, DTYPE: gl.constexpr):
 
 
 @gluon.jit
+def _place(step, tiles, D, h):
+    """A step's sequence, its row among all, its tile's number and first token."""
+    tile = tiles - 1 - step % tiles
+    b64 = gl.program_id(1) + (step // tiles) * gl.num_programs(1) + 0 * h
+    return b64, b64 * D + h, tile, tile * 4096
+
+
+@gluon.jit
+def _copy_ahead(
+    us, pres, dys, posts, states, p_u, p_pre, p_dy, p_post, p_kept, at, state_at, step, h, D, L, tiles, chunks, su_b, su_c, spre_b, spre_c,
+    spost_b, spost_c, N: gl.constexpr, HAS_PRE: gl.constexpr, HAS_POST: gl.constexpr,
+):  # fmt: skip
+    """Starts a step's copies to shared memory."""
+    b64, row, tile, start = _place(step, tiles, D, h)
+    async_copy.async_copy_global_to_shared(us, p_u + (b64 * su_b + h * su_c + start) + at)
+    async_copy.async_copy_global_to_shared(dys, p_dy + (row * L + start) + at)
+    if HAS_PRE:
+        async_copy.async_copy_global_to_shared(pres, p_pre + (b64 * spre_b + h * spre_c + start) + at)
+    if HAS_POST:
+        async_copy.async_copy_global_to_shared(posts, p_post + (b64 * spost_b + h * spost_c + start) + at)
+    async_copy.async_copy_global_to_shared(states, p_kept + (row * chunks + tile * 64) * 2 * N + state_at)
+    async_copy.commit_group()
+
+
+@gluon.jit
 def modal_hopper_kernel(
     p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_kept, p_du, p_dpre, p_dpost, p_dstate, p_dk, p_dmode,
     L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
     C: gl.constexpr, R: gl.constexpr, N: gl.constexpr, HAS_PRE: gl.constexpr, HAS_POST: gl.constexpr,
     HAS_STATE: gl.constexpr, DTYPE: gl.constexpr, EVEN: gl.constexpr, AGAIN: gl.constexpr,
-    FETCH: gl.constexpr,
+    FETCH: gl.constexpr, STAGED: gl.constexpr,
 ):  # fmt: skip
     """Grid, arguments and results as `modal_tiles_kernel`'s; C and R are 64, 4 warps."""
     gl.static_assert(C == 64)
@@ -213,6 +245,16 @@ def modal_hopper_kernel(
     state_at = (R - 1 - gl.arange(0, R, gl.SliceLayout(1, STATES)).to(gl.int64))[:, None] * 2 * N
     state_at = state_at + gl.arange(0, 2 * N, gl.SliceLayout(0, STATES)).to(gl.int64)[None, :]
     steps = (B - gl.program_id(1) + gl.num_programs(1) - 1) // gl.num_programs(1) * tiles
+    if STAGED:
+        staged_us = gl.allocate_shared_memory(DTYPE, [R, C], _stage_layout())
+        staged_pres = gl.allocate_shared_memory(DTYPE, [R, C], _stage_layout())
+        staged_dys = gl.allocate_shared_memory(DTYPE, [R, C], _stage_layout())
+        staged_posts = gl.allocate_shared_memory(DTYPE, [R, C], _stage_layout())
+        staged_states = gl.allocate_shared_memory(DTYPE, [R, 2 * N], PLAIN)
+        _copy_ahead(
+            staged_us, staged_pres, staged_dys, staged_posts, staged_states, p_u, p_pre, p_dy, p_post, p_kept, at, state_at, 0, h, D, L, tiles, chunks, su_b, su_c,
+            spre_b, spre_c, spost_b, spost_c, N, HAS_PRE, HAS_POST,
+        )  # fmt: skip
     for step in range(0, steps):
         tile = tiles - 1 - step % tiles
         b64 = gl.program_id(1) + (step // tiles) * gl.num_programs(1) + 0 * h
@@ -232,19 +274,34 @@ def modal_hopper_kernel(
         here = row * L + start
         mask = None if EVEN else at < L - start
         state_mask = None if EVEN else state_at < (chunks - tile * R) * 2 * N
-        u = gl.load(p_u + (b64 * su_b + h * su_c + start) + at, mask=mask, other=None if EVEN else 0.0)
-        x = u
-        if HAS_PRE:
-            pre = gl.load(p_pre + (b64 * spre_b + h * spre_c + start) + at, mask=mask, other=None if EVEN else 0.0)
-            x = _gate(u, pre, DTYPE)
-        dy = gl.load(p_dy + here + at, mask=mask, other=None if EVEN else 0.0)
-        dz = dy
-        if HAS_POST:
-            dz = _gate(
-                dy, gl.load(p_post + (b64 * spost_b + h * spost_c + start) + at, mask=mask, other=None if EVEN else 0.0), DTYPE
-            )
-        p_here = p_kept + (row * chunks + tile * R) * 2 * N
-        before = gl.load(p_here + state_at, mask=state_mask, other=None if EVEN else 0.0)
+        if STAGED:
+            async_copy.wait_group(0)
+            u = staged_us.load(TOKENS)
+            x = u
+            if HAS_PRE:
+                pre = staged_pres.load(TOKENS)
+                x = _gate(u, pre, DTYPE)
+            dy = staged_dys.load(TOKENS)
+            dz = dy
+            if HAS_POST:
+                dz = _gate(dy, staged_posts.load(TOKENS), DTYPE)
+            before = staged_states.load(STATES)
+        else:
+            u = gl.load(p_u + (b64 * su_b + h * su_c + start) + at, mask=mask, other=None if EVEN else 0.0)
+            x = u
+            if HAS_PRE:
+                pre = gl.load(p_pre + (b64 * spre_b + h * spre_c + start) + at, mask=mask, other=None if EVEN else 0.0)
+                x = _gate(u, pre, DTYPE)
+            dy = gl.load(p_dy + here + at, mask=mask, other=None if EVEN else 0.0)
+            dz = dy
+            if HAS_POST:
+                dz = _gate(
+                    dy,
+                    gl.load(p_post + (b64 * spost_b + h * spost_c + start) + at, mask=mask, other=None if EVEN else 0.0),
+                    DTYPE,
+                )
+            p_here = p_kept + (row * chunks + tile * R) * 2 * N
+            before = gl.load(p_here + state_at, mask=state_mask, other=None if EVEN else 0.0)
         if FETCH:
             line = gl.arange(0, 128, gl.BlockedLayout([1], [32], [4], [0]))
             second = line >= 64
@@ -266,6 +323,12 @@ def modal_hopper_kernel(
         befores.store(gl.convert_layout(gl.reshape(by_column, (R, 2 * N)), SLIM))
         fence_async_shared()
         gl.thread_barrier()
+        if STAGED:
+            following = gl.minimum(step + 1, steps - 1)
+            _copy_ahead(
+                staged_us, staged_pres, staged_dys, staged_posts, staged_states, p_u, p_pre, p_dy, p_post, p_kept, at, state_at, following, h, D, L, tiles, chunks, su_b,
+                su_c, spre_b, spre_c, spost_b, spost_c, N, HAS_PRE, HAS_POST,
+            )  # fmt: skip
         q = warpgroup_mma(zs, Q, gl.zeros([R, 2 * N], gl.float32, SLIM), use_acc=False, is_async=True)
         q = warpgroup_mma(zs, Q_rest, q, is_async=True)
         if HAS_POST:
@@ -341,6 +404,8 @@ def modal_hopper_kernel(
             gl.store(p_end + 2 * m + 1, adjoint_i)
         dG = warpgroup_mma_wait(0, deps=[dG])
         gl.thread_barrier()  # all warps' products have read what the next tile overwrites
+    if STAGED:
+        async_copy.wait_group(0)
     part = h * gl.num_programs(1) + gl.program_id(1)
     # Diagonals of dT by tokens
     GATHER: gl.constexpr = gl.BlockedLayout([1, 2], [1, 32], [4, 1], [1, 0])

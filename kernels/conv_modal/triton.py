@@ -33,12 +33,18 @@ if interpreted():
     _FILTER |= {"C": 16, "R": 16}
 
 
-_HOPPER: dict[str, Any] = {"num_warps": 4, "AGAIN": 0, "FETCH": True}
+_HOPPER: dict[str, Any] = {"num_warps": 4, "AGAIN": 0, "FETCH": False, "STAGED": True}
 
 
 def _on_hopper(u: Tensor) -> bool:
     """Whether warpgroup products are there."""
     return u.is_cuda and torch.cuda.get_device_capability(u.device)[0] == 9
+
+
+def _aligned(*tensors: Tensor | None) -> bool:
+    """Whether rows begin where whole vectors do, as copies to shared memory need."""
+    there = [tensor for tensor in tensors if tensor is not None]
+    return not any(of % 16 for tensor in there for of in (tensor.data_ptr(), *tensor.stride()[:2]))
 
 
 class _Plan(NamedTuple):
@@ -218,7 +224,9 @@ def backward(dy: Tensor, inputs: Inputs, kept: Tensor) -> tuple[Tensor | None, .
         if plan.chunk_states and document_starts is None and _on_hopper(u):
             flags = {name: flag for name, flag in flags.items() if name in modal_hopper_kernel.arg_names}
             flags["EVEN"] = length % (plan.chunk * plan.rows) == 0
-            modal_hopper_kernel[(channels, splits)](*given, kept, *made, *sizes, **flags, **_HOPPER)
+            options = {"STAGED": False, **_HOPPER}
+            options["STAGED"] = options["STAGED"] and flags["EVEN"] and _aligned(dy, u, pregate, postgate, kept)
+            modal_hopper_kernel[(channels, splits)](*given, kept, *made, *sizes, **flags, **options)
         else:
             segments = None if document_starts is None else segments_of(document_starts, tables.chunk)
             plan.kernel[(channels, splits)](*given, document_starts, segments, kept, *made, *sizes, **flags, **plan.backward)

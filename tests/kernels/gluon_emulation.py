@@ -93,7 +93,8 @@ def emulated(module: ModuleType, assembly: Callable[..., Any]) -> dict[str, Any]
     gl = SimpleNamespace(
         **{name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "int32", "int64")},
         **dict.fromkeys(("DistributedLinearLayout", "SliceLayout", "BlockedLayout", "NVMMADistributedLayout"), _any),
-        **dict.fromkeys(("NVMMASharedLayout", "SwizzledSharedLayout", "static_assert", "thread_barrier"), _any),
+        **dict.fromkeys(("NVMMASharedLayout", "SwizzledSharedLayout", "SharedLinearLayout"), _any),
+        **dict.fromkeys(("static_assert", "thread_barrier"), _any),
         constexpr=Any,
         arange=lambda begin, end, layout: torch.arange(begin, end),
         load=_load,
@@ -105,6 +106,7 @@ def emulated(module: ModuleType, assembly: Callable[..., Any]) -> dict[str, Any]
         convert_layout=lambda x, layout: x,
         expand_dims=lambda x, axis: x.unsqueeze(axis),
         where=_where,
+        minimum=lambda a, b: torch.minimum(torch.as_tensor(a), torch.as_tensor(b)),
         fma=lambda a, b, c: a * b + c,
         zeros=lambda shape, dtype, layout: torch.zeros(*shape, dtype=dtype),
         sum=lambda x, axis: x.sum(axis),
@@ -113,7 +115,11 @@ def emulated(module: ModuleType, assembly: Callable[..., Any]) -> dict[str, Any]
         inline_asm_elementwise=assembly,
         allocate_shared_memory=_allocate,
     )
+    copies = SimpleNamespace(
+        async_copy_global_to_shared=lambda shared, pointer: shared.store(_load(pointer)), commit_group=_any, wait_group=_any
+    )
     names: dict[str, Any] = {
+        "async_copy": copies,
         "gl": gl,
         "fence_async_shared": _any,
         "warpgroup_mma": _product,
