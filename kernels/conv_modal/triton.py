@@ -16,7 +16,6 @@ from torch import Tensor
 
 from kernels.arguments import rows_last
 from kernels.configurations import Configuration
-from kernels.conv_modal.hopper import modal_hopper_kernel
 from kernels.conv_modal.inputs import Inputs
 from kernels.conv_modal.scan import modal_bwd_kernel, modal_fwd_kernel
 from kernels.conv_modal.tables import modal_dfilter_kernel, modal_filter_kernel, modal_gradients_kernel, modal_tables_kernel
@@ -33,12 +32,13 @@ if interpreted():
     _FILTER |= {"C": 16, "R": 16}
 
 
-_HOPPER: dict[str, Any] = {"num_warps": 4, "AGAIN": 0, "FETCH": False, "STAGED": True}
+def _hopper_kernel(u: Tensor) -> Any:
+    """The backward kernel in Gluon; None without warpgroup products, or with another Triton than it was written for."""
+    if not u.is_cuda or torch.cuda.get_device_capability(u.device)[0] != 9 or not triton.__version__.startswith("3.6."):
+        return None
+    from kernels.conv_modal.hopper import modal_hopper_kernel
 
-
-def _on_hopper(u: Tensor) -> bool:
-    """Whether warpgroup products are there."""
-    return u.is_cuda and torch.cuda.get_device_capability(u.device)[0] == 9
+    return modal_hopper_kernel
 
 
 def _aligned(*tensors: Tensor | None) -> bool:
@@ -221,12 +221,11 @@ def backward(dy: Tensor, inputs: Inputs, kept: Tensor) -> tuple[Tensor | None, .
         given = (dy, u, tables.pow, tables.cpow, tables.shifts, pregate, postgate)
         made = (du, dpre, dpost, adjoint, dtaps, dmode)
         sizes = (length, batch, triton.cdiv(length, plan.chunk * plan.rows), *_strides(u, pregate, postgate))
-        if plan.chunk_states and document_starts is None and _on_hopper(u):
-            flags = {name: flag for name, flag in flags.items() if name in modal_hopper_kernel.arg_names}
-            flags["EVEN"] = length % (plan.chunk * plan.rows) == 0
-            options = {"STAGED": False, **_HOPPER}
-            options["STAGED"] = options["STAGED"] and flags["EVEN"] and _aligned(dy, u, pregate, postgate, kept)
-            modal_hopper_kernel[(channels, splits)](*given, kept, *made, *sizes, **flags, **options)
+        hopper = _hopper_kernel(u) if plan.chunk_states and document_starts is None else None
+        if hopper is not None:
+            flags = {name: flag for name, flag in flags.items() if name in hopper.arg_names}
+            flags |= {"WHOLE": length % (plan.chunk * plan.rows) == 0, "AHEAD": _aligned(dy, u, pregate, postgate)}
+            hopper[(channels, splits)](*given, kept, *made, *sizes, **flags, num_warps=4)
         else:
             segments = None if document_starts is None else segments_of(document_starts, tables.chunk)
             plan.kernel[(channels, splits)](*given, document_starts, segments, kept, *made, *sizes, **flags, **plan.backward)
@@ -321,7 +320,11 @@ def _scan(dtype: torch.dtype, modes: int, pre: bool, post: bool, documents: bool
     flags |= {"AFTER": state, "KEEP": _keep(plan), "C": plan.chunk, "R": plan.rows}
     ways = [("forward", modal_fwd_kernel, plan.forward), ("backward", plan.kernel, plan.backward)]
     if plan.chunk_states and not documents:
-        ways += [(f"hopper_{even}", modal_hopper_kernel, _HOPPER | {"EVEN": even == "even"}) for even in ("even", "odd")]
+        from kernels.conv_modal.hopper import modal_hopper_kernel
+
+        for whole, ahead in product((False, True), repeat=2):
+            way = "hopper" + "_whole" * whole + "_ahead" * ahead
+            ways.append((way, modal_hopper_kernel, {"num_warps": 4, "WHOLE": whole, "AHEAD": ahead}))
     for way, kernel, launch in ways:
         name = f"{way}_{str(dtype).removeprefix('torch.')}"
         spills = _SPILLS.get(name, {}).get(modes, (0, 0))[documents or state]

@@ -6,7 +6,7 @@ between threads. That is given by its meaning. So this sees wrong formulas, orde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -23,10 +23,6 @@ class _Pointer:
 
     def __add__(self, more: Any) -> _Pointer:
         return _Pointer(self.memory, self.offset + more)
-
-    def to(self, dtype: torch.dtype) -> Tensor:
-        """As a number."""
-        return torch.as_tensor(self.offset, dtype=dtype)
 
 
 class _Shared:
@@ -88,8 +84,8 @@ def _where(condition: Any, yes: Any, no: Any) -> Tensor:
     return torch.where(torch.as_tensor(condition), torch.as_tensor(yes), torch.as_tensor(no))
 
 
-def emulated(module: ModuleType, assembly: Callable[..., Any]) -> dict[str, Any]:
-    """A module's Gluon functions as functions of torch; assembly: what takes `inline_asm_elementwise`'s place."""
+def emulated(modules: Iterable[ModuleType], assembly: Callable[..., Any]) -> dict[str, Any]:
+    """Modules' Gluon functions as functions of torch; assembly: what takes `inline_asm_elementwise`'s place."""
     gl = SimpleNamespace(
         **{name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "int32", "int64")},
         **dict.fromkeys(("DistributedLinearLayout", "SliceLayout", "BlockedLayout", "NVMMADistributedLayout"), _any),
@@ -116,7 +112,9 @@ def emulated(module: ModuleType, assembly: Callable[..., Any]) -> dict[str, Any]
         allocate_shared_memory=_allocate,
     )
     copies = SimpleNamespace(
-        async_copy_global_to_shared=lambda shared, pointer: shared.store(_load(pointer)), commit_group=_any, wait_group=_any
+        async_copy_global_to_shared=lambda shared, pointer, mask: shared.store(_load(pointer, mask, 0.0)),
+        commit_group=_any,
+        wait_group=_any,
     )
     names: dict[str, Any] = {
         "async_copy": copies,
@@ -125,7 +123,9 @@ def emulated(module: ModuleType, assembly: Callable[..., Any]) -> dict[str, Any]
         "warpgroup_mma": _product,
         "warpgroup_mma_wait": lambda count, deps: deps[0] if len(deps) == 1 else deps,
     }
-    functions = {name: kernel.fn for name, kernel in vars(module).items() if isinstance(kernel, JITCallable)}
+    functions = {
+        name: kernel.fn for module in modules for name, kernel in vars(module).items() if isinstance(kernel, JITCallable)
+    }
     names |= {name: FunctionType(function.__code__, names) for name, function in functions.items()}
     return names
 

@@ -17,10 +17,8 @@ from tests.kernels.gluon_emulation import Launcher, emulated
 KERNELS = ["modal_bwd_kernel", "modal_tiles_kernel"]
 
 
-def _assembly(code: str, constraints: str, values: list[Tensor], **_: Any) -> Tensor | None:
-    """A prefetch, or `shfl.sync.up` among the pairs of chunks: those that have none so far before them keep their own."""
-    if "prefetch" in code:
-        return None
+def _assembly(code: str, constraints: str, values: list[Tensor], **_: Any) -> Tensor:
+    """`shfl.sync.up` among the pairs of chunks: those that have none so far before them keep their own."""
     pairs = int(code.split(",")[2]) // 4
     (x,) = values
     return torch.cat([x[:, :pairs], x[:, :-pairs]], dim=1)
@@ -29,13 +27,12 @@ def _assembly(code: str, constraints: str, values: list[Tensor], **_: Any) -> Te
 @pytest.fixture
 def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backward goes by the kernel for Hopper, emulated."""
-    from kernels.conv_modal import hopper, triton
+    from kernels.conv_modal import hopper, hopper_layouts, triton
 
     plan = triton._plan(torch.bfloat16, 16)._replace(chunk=64, rows=64)
     monkeypatch.setattr(triton, "_plan", lambda *of: plan)
-    monkeypatch.setattr(triton, "_on_hopper", lambda u: True)
-    kernel = Launcher(hopper.modal_hopper_kernel, emulated(hopper, _assembly))
-    monkeypatch.setattr(triton, "modal_hopper_kernel", kernel)
+    kernel = Launcher(hopper.modal_hopper_kernel, emulated([hopper_layouts, hopper], _assembly))
+    monkeypatch.setattr(triton, "_hopper_kernel", lambda u: kernel)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the kernel itself is tested")
@@ -43,7 +40,7 @@ def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
     ("dtype", "inputs"),
     [
         (torch.float32, arguments(3, 1, 130, 5, fused=True)),
-        (torch.float32, arguments(1, 1, 4100, 16)),  # two tiles
+        (torch.float32, arguments(1, 1, 4112, 16)),  # two tiles, copied ahead
         (torch.float16, arguments(2, 1, 4096, 9, fused=True)),  # whole ones
     ],
 )
