@@ -10,21 +10,21 @@ from pathlib import Path
 import yaml
 
 
-def pages() -> list[Path]:
-    """The WARC files with real pages; ends the script if they are not there."""
+def pages(kind: str = "warc") -> list[Path]:
+    """The WARC files with real pages, or the WET files with their text; ends the script if they are not there."""
     shared = Path(os.environ.get("MENAGERIE_SHARED") or Path(__file__).parents[2] / "shared")
-    found = sorted((shared / "data" / "web").glob("*.warc.gz"))
+    found = sorted((shared / "data" / "web").glob("*.warc.wet.gz" if kind == "wet" else "*.warc.gz"))
     if not found:
-        sys.exit(f"no WARC files in {shared}/data/web: set MENAGERIE_SHARED")
+        sys.exit(f"no {kind.upper()} files in {shared}/data/web: set MENAGERIE_SHARED")
     return found
 
 
-def write_recipe(folder: Path, copies: int) -> Path:
-    """A recipe over `copies` x the pages, one shard per copy, from ingest to duplicates."""
+def write_recipe(folder: Path, copies: int, kind: str = "warc") -> Path:
+    """A recipe over `copies` x the pages (or WET files), one shard per copy, from ingest to duplicates."""
     crawl = folder / "crawl"
     crawl.mkdir(parents=True, exist_ok=True)
     for copy in range(copies):
-        for page in pages():
+        for page in pages(kind):
             target = crawl / f"{copy:02d}-{page.name}"
             if not target.exists():
                 shutil.copyfile(page, target)
@@ -33,7 +33,7 @@ def write_recipe(folder: Path, copies: int) -> Path:
         "corpus": str(folder / "corpus"),
         "ingest": {
             "snapshot": "web",
-            "source": {"kind": "warc", "paths": [str(crawl / "*.warc.gz")]},
+            "source": {"kind": kind, "paths": [str(crawl / "*.gz")]},
             "shards": copies,
         },
         "mine": {

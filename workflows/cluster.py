@@ -6,9 +6,10 @@ import contextlib
 import logging
 import os
 import pickle
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -28,6 +29,9 @@ TASK_RETRIES = 10
 
 MIN_AHEAD = 8
 """Tasks handed out at least, so that an autoscaler sees that there is more to do than there is room for."""
+
+BUNDLE_SECONDS, BUNDLE_ITEMS = 0.2, 16
+"""Small items go out together, as many as take so long, for a task costs some 6 ms of processor time besides its work."""
 
 _ONE_THREAD = dict.fromkeys(("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 """A task has one core: a library that starts a thread per core in every task would only get in the way of the others."""
@@ -64,7 +68,7 @@ def ray_executor(corpus: Storage, address: str | None = None, cpus: int | None =
                 f"no Ray cluster answers at {address}: start one (`ray start --head`), or leave --address out"
             ) from error
     try:
-        yield RayExecutor(corpus)
+        yield RayExecutor(corpus, one_machine=started and address is None)
     finally:
         if started:
             ray.shutdown()
@@ -86,13 +90,16 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 class RayExecutor:
-    """See `pipeline.stage.Executor`."""
+    """See `pipeline.stage.Executor`. one_machine: the session is a local Ray of few slots, not a cluster."""
 
-    def __init__(self, corpus: Storage) -> None:
+    def __init__(self, corpus: Storage, one_machine: bool = False) -> None:
         self._storage = corpus
+        self._one_machine = one_machine
 
     def map(self, function: Callable[[T], R], items: Sequence[T], resources: Resources = Resources()) -> Iterator[R]:
-        """One Ray task per item, some more handed out than there are slots for; processes keep the function and its models.
+        """One Ray task per item, or per few small ones, some more handed out than there are slots for.
+
+        Processes keep the function and its models.
 
         Plain tasks, not Ray Data: a dataset takes some 0.2 s per block, and its threads outlive an iteration that is given up.
         """
@@ -109,41 +116,47 @@ class RayExecutor:
             memory=resources.memory or None,
         )
         told = ray.put(pickle.dumps(function))
-        todo = iter(items)
-        given: dict[Any, T] = {}
+        todo = deque(items)
+        given: dict[Any, list[T]] = {}
+        finished, begun = 0, time.monotonic()
         try:
             while True:
-                for item in islice(todo, max(0, self._ahead(resources) - len(given))):
-                    given[task.remote(told, item)] = item
+                slots = self._slots(resources)
+                size = _bundle(finished, len(todo), slots, time.monotonic() - begun)
+                while todo and len(given) < max(MIN_AHEAD, 2 * slots):
+                    bundle = [todo.popleft() for _ in range(min(size, len(todo)))]
+                    given[task.remote(told, bundle)] = bundle
                 if not given:
                     return
                 for done in ray.wait(list(given), num_returns=1)[0]:
-                    item = given.pop(done)
+                    bundle = given.pop(done)
                     try:
-                        result = ray.get(done)
+                        results = ray.get(done)
                     except RayTaskError:
                         raise
                     except RayError as error:
-                        raise _lost(item, error) from error
-                    yield result
+                        raise _lost(bundle, error) from error
+                    finished += len(bundle)
+                    yield from results
         finally:  # the caller may stop at a failure
             if ray.is_initialized():
                 for waiting in given:
                     ray.cancel(waiting)
 
-    def _ahead(self, resources: Resources) -> int:
-        """Tasks to keep handed out: enough that no slot waits for this process, also after the cluster has grown."""
+    def _slots(self, resources: Resources) -> int:
+        """Tasks that the cluster, as large as it is now, runs at a time."""
         import ray
 
         cluster = ray.cluster_resources()
         slots = cluster.get("CPU", 1) // max(resources.cpus, 1e-9)
         if resources.gpus:
             slots = min(slots, cluster.get("GPU", 0) // resources.gpus)
-        return max(MIN_AHEAD, 2 * int(slots))
+        return int(slots)
 
     def map_groups(self, files: Sequence[str], key: str, function: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
         import ray
         from ray.data import DataContext
+        from ray.data.context import ShuffleStrategy
 
         context = DataContext.get_current()
         context.enable_progress_bars = False
@@ -151,12 +164,20 @@ class RayExecutor:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         dealt = [list(files[start::workers]) for start in range(min(workers, len(files)))]
-        # Not `read_parquet`: it looks into every file first, one by one, which takes longer than the shuffle.
-        paths = ray.data.from_items([{"paths": some} for some in dealt], override_num_blocks=len(dealt))
-        read: Any = _read
-        rows = paths.map_batches(read, fn_args=(self._storage,), batch_format="pyarrow", batch_size=None)
-        groups = rows.groupby(key, num_partitions=2 * workers).map_groups(function, batch_format="pyarrow")
-        yield from groups.iter_batches(batch_size=None, batch_format="pyarrow")
+        usual = context.shuffle_strategy
+        if self._one_machine:
+            # Tasks of the hash shuffle have a runtime environment of their own, for which three processes would start and
+            # load everything anew: longer than a shuffle of this size takes.
+            context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
+        try:
+            # Not `read_parquet`: it looks into every file first, one by one, which takes longer than the shuffle.
+            paths = ray.data.from_items([{"paths": some} for some in dealt], override_num_blocks=len(dealt))
+            read: Any = _read
+            rows = paths.map_batches(read, fn_args=(self._storage,), batch_format="pyarrow", batch_size=None)
+            groups = rows.groupby(key, num_partitions=2 * workers).map_groups(function, batch_format="pyarrow")
+            yield from groups.iter_batches(batch_size=None, batch_format="pyarrow")
+        finally:
+            context.shuffle_strategy = usual
 
 
 def _read(batch: pa.Table, storage: Storage) -> pa.Table:
@@ -166,8 +187,17 @@ def _read(batch: pa.Table, storage: Storage) -> pa.Table:
     return pa.concat_tables(read)
 
 
-def _apply(function: bytes, item: Any) -> Any:
-    return _loaded(function)(item)
+def _bundle(finished: int, left: int, slots: int, seconds: float) -> int:
+    """How many items the next task takes: by the time that items took so far, and never so many that slots wait at the end."""
+    if not finished:
+        return 1
+    each = seconds * max(slots, 1) / finished
+    return max(1, min(BUNDLE_ITEMS, int(BUNDLE_SECONDS / max(each, 1e-6)), left // max(2 * slots, 1)))
+
+
+def _apply(function: bytes, items: Sequence[Any]) -> list[Any]:
+    work = _loaded(function)
+    return [work(item) for item in items]
 
 
 @lru_cache(maxsize=1)
@@ -176,7 +206,9 @@ def _loaded(function: bytes) -> Callable[[Any], Any]:
     return pickle.loads(function)
 
 
-def _lost(item: Any, error: Exception) -> RuntimeError:
+def _lost(items: Sequence[Any], error: Exception) -> RuntimeError:
     """What to say of a task whose process died each time that it was tried."""
     told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return RuntimeError(f"the work on {getattr(item, 'partition', item)} was lost {TASK_RETRIES + 1} times: {told}")
+    names = [str(getattr(item, "partition", item)) for item in items]
+    which = names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+    return RuntimeError(f"the work on {which} was lost {TASK_RETRIES + 1} times: {told}")

@@ -22,7 +22,7 @@ WARC_FILES = 4
 def run(folder: str, pages: int, engine: str) -> None:
     """Crawl, build, and tell what came of it."""
     begun = time.monotonic()
-    here = Path(folder).absolute()
+    here = Path(folder)  # as it was given, so that in its default place the shipped recipe goes on with the same corpus
     crawled = _crawl(here / "crawl", pages)
     recipe = demo_recipe(here, engine)
     receipts = build(recipe)

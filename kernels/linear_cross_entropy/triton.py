@@ -160,7 +160,8 @@ def linear_cross_entropy(
     if tokens == 0:
         total.zero_()
     del buffer, logits  # before the gradient is narrowed, which takes memory too
-    loss = torch.sum(share * (losses + z_loss * lse.square()))
+    # Without a penalty its square must not come in: of huge logits it is infinite, and nothing of infinity is NaN.
+    loss = torch.sum(share * (losses + z_loss * lse.square() if z_loss else losses))
     dhidden = dhidden if hidden_gradient else dhidden.view(0)
     return loss, losses, dhidden, total.to(weight.dtype), factor
 

@@ -34,6 +34,7 @@ def inputs(
         (torch.bfloat16, {"chunk": 7, "wide_weight": True, "z_loss": 1e-3}),
         (torch.bfloat16, {"chunk": 4, "accumulate": torch.bfloat16, "ignored": False}),
         (torch.bfloat16, {"spread": 8.0}),  # nearly all of the mass on one token
+        (torch.bfloat16, {"spread": 1e30}),  # whose square is beyond float32
     ],
 )
 def test_values_and_gradients_are_the_references(dtype: torch.dtype, options: dict[str, Any], device: str) -> None:

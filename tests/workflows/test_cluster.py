@@ -15,7 +15,7 @@ from tests.workflows.test_engine import all_stages, content
 from tests.workflows.test_engine import run as run_inline
 from tests.workflows.toy_stages import Count, CountParams, Split, SplitParams
 from workflows import cluster
-from workflows.cluster import ray_executor
+from workflows.cluster import RayExecutor, _bundle, ray_executor
 from workflows.engine import Engine
 from workflows.progress import Progress
 
@@ -29,17 +29,20 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def run_on_ray(folder: Path, *stages: Stage) -> None:
+def run_on_ray(folder: Path, *stages: Stage, one_machine: bool = False) -> None:
+    """one_machine: as in a session that `ray_executor` has started itself, without what that costs each time."""
     corpus = Corpus(str(folder))
     with ray_executor(corpus.storage) as executor:
+        executor = RayExecutor(corpus.storage, one_machine) if one_machine else executor
         engine = Engine(corpus, executor, Progress(quiet=True))
         for stage in stages:
             engine.run(stage)
 
 
-def test_ray_and_inline_write_the_same_bytes(tmp_path: Path, ray_session: None) -> None:
+@pytest.mark.parametrize("one_machine", [False, True])
+def test_ray_and_inline_write_the_same_bytes(tmp_path: Path, ray_session: None, one_machine: bool) -> None:
     run_inline(tmp_path / "inline", *all_stages())
-    run_on_ray(tmp_path / "ray", *all_stages())
+    run_on_ray(tmp_path / "ray", *all_stages(), one_machine=one_machine)
     assert content(tmp_path / "ray") == content(tmp_path / "inline")
 
 
@@ -91,3 +94,12 @@ def test_a_task_that_kills_its_process_every_time_is_given_up_with_its_name(
     monkeypatch.setattr(cluster, "TASK_RETRIES", 1)
     with pytest.raises(RuntimeError, match="the work on toy/0001 was lost 2 times"):
         run_on_ray(tmp_path, Count(CountParams()), Split(SplitParams(always_die_on="toy/0001")))
+
+
+def test_small_items_go_out_together_and_the_last_ones_alone() -> None:
+    assert _bundle(finished=0, left=300, slots=2, seconds=0.0) == 1  # nothing is known yet
+    assert _bundle(finished=100, left=200, slots=2, seconds=2.5) == 4  # 50 ms each
+    assert _bundle(finished=100, left=200, slots=2, seconds=0.01) == cluster.BUNDLE_ITEMS
+    assert _bundle(finished=100, left=200, slots=2, seconds=100.0) == 1
+    assert _bundle(finished=290, left=10, slots=2, seconds=0.1) == 2  # so that no slot waits for another's bundle
+    assert _bundle(finished=300, left=0, slots=0, seconds=1.0) == 1
