@@ -24,17 +24,21 @@ from triton.experimental.gluon import language as gl
 @gluon.constexpr_function
 def tokens_layout():
     """[64 chunks, 64 tokens]: two runs of 8 tokens in each of two chunks."""
-    registers = [[0, 1], [0, 2], [0, 4], [0, 32], [1, 0]]
-    lanes = [[0, 8], [0, 16], [2, 0], [4, 0], [8, 0]]
-    return gl.DistributedLinearLayout(registers, lanes, [[16, 0], [32, 0]], [], [64, 64])
+    return gl.DistributedLinearLayout(
+        [[0, 1], [0, 2], [0, 4], [0, 32], [1, 0]],
+        [[0, 8], [0, 16], [2, 0], [4, 0], [8, 0]],
+        [[16, 0], [32, 0]],
+        [],
+        [64, 64],
+    )
 
 
 @gluon.constexpr_function
 def states_layout(N):
     """[64 chunks, 2N parts of modes]: N / 4 modes in each of two chunks."""
-    registers = [*([0, 1 << k] for k in range(N.bit_length() - 2)), [1, 0]]
+    registers = [[0, 1 << k] for k in range(N.bit_length() - 2)]
     lanes = [[0, N // 2], [0, N], [2, 0], [4, 0], [8, 0]]
-    return gl.DistributedLinearLayout(registers, lanes, [[16, 0], [32, 0]], [], [64, 2 * N])
+    return gl.DistributedLinearLayout([*registers, [1, 0]], lanes, [[16, 0], [32, 0]], [], [64, 2 * N])
 
 
 @gluon.constexpr_function
@@ -51,52 +55,34 @@ def stage_layout():
     return gl.SharedLinearLayout([*([0, 1 << k] for k in range(6)), [1, 0], [2, 32], *([1 << k, 0] for k in range(2, 6))])
 
 
-@gluon.constexpr_function
-def wide_layout():
-    """A product's result, [64, 64]."""
-    return gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 64, 16])
-
-
-@gluon.constexpr_function
-def slim_layout(N):
-    """A product's result, [64, 2N]."""
-    return gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 2 * N, 16])
+@gluon.jit
+def token_of(c):
+    """Of a product's column: its token."""
+    return (c & 1) | ((c >> 2) & 6) | ((c << 2) & 24) | (c & 32)
 
 
 @gluon.jit
-def token_of(column):
-    return (column & 1) | ((column >> 2) & 6) | ((column << 2) & 24) | (column & 32)
-
-
-@gluon.jit
-def part_of(column, N: gl.constexpr):
-    """2n for the real part of mode n, 2n + 1 for the imaginary one."""
-    return (column & 1) | ((column >> 3) << 1) | (((column >> 1) & 3) * (N // 2))
+def part_of(c, N: gl.constexpr):
+    """Of a product's column: its mode's part, 2n for the real, 2n + 1 for the imaginary one."""
+    return (c & 1) | ((c >> 3) << 1) | (((c >> 1) & 3) * (N // 2))
 
 
 @gluon.jit
 def by_token(x):
-    """A product's result by chunks and tokens."""
+    """A product's result [64, 64] by chunks and tokens."""
     x = gl.permute(gl.reshape(x, (4, 2, 8, 2, 4, 4, 2)), (0, 2, 1, 3, 5, 4, 6))
     return gl.convert_layout(gl.reshape(x, (64, 64)), tokens_layout())
 
 
 @gluon.jit
-def from_tokens(x):
-    """The other way."""
+def from_tokens(x, layout: gl.constexpr):
+    """The other way: as a product's operand."""
     x = gl.permute(gl.reshape(x, (4, 8, 2, 2, 4, 4, 2)), (0, 2, 1, 3, 5, 4, 6))
-    return gl.convert_layout(gl.reshape(x, (64, 64)), wide_layout())
+    return gl.convert_layout(gl.reshape(x, (64, 64)), layout)
 
 
 @gluon.jit
-def from_states(x, N: gl.constexpr):
-    """States by chunks and parts as a product has them."""
-    x = gl.permute(gl.reshape(x, (4, 8, 2, 4, N // 4, 2)), (0, 2, 1, 4, 3, 5))
-    return gl.convert_layout(gl.reshape(x, (64, 2 * N)), slim_layout(N))
-
-
-@gluon.jit
-def _split(x, N: gl.constexpr):
+def split_pairs(x, N: gl.constexpr):
     """[4, 8, N, chunk of the pair, part] -> real and imaginary parts of the first chunk, of the second."""
     layout: gl.constexpr = scan_layout(N)
     real, imaginary = gl.split(x)
@@ -104,40 +90,6 @@ def _split(x, N: gl.constexpr):
     i0, i1 = gl.split(imaginary)
     r0 = gl.convert_layout(r0, layout)
     i0 = gl.convert_layout(i0, layout)
-    return r0, i0, gl.convert_layout(r1, layout), gl.convert_layout(i1, layout)
-
-
-@gluon.jit
-def pairs_of_states(x, N: gl.constexpr):
-    """States by chunks and parts -> real and imaginary parts of pairs' first chunks and of their second ones, for the scan."""
-    return _split(gl.permute(gl.reshape(x, (4, 8, 2, N, 2)), (0, 1, 3, 2, 4)), N)
-
-
-@gluon.jit
-def pairs_of_product(x, N: gl.constexpr):
-    """The same of a product's result."""
-    x = gl.permute(gl.reshape(x, (4, 2, 8, N // 4, 4, 2)), (0, 2, 4, 3, 1, 5))
-    return _split(gl.reshape(x, (4, 8, N, 2, 2)), N)
-
-
-@gluon.jit
-def from_pairs(r0, i0, r1, i1, N: gl.constexpr):
-    """The other way."""
-    x = gl.join(gl.join(r0, r1), gl.join(i0, i1))
-    x = gl.permute(gl.reshape(x, (4, 8, 4, N // 4, 2, 2)), (0, 4, 1, 3, 2, 5))
-    return gl.convert_layout(gl.reshape(x, (64, 2 * N)), slim_layout(N))
-
-
-@gluon.jit
-def taps_by_token(x, layout: gl.constexpr):
-    """A result [64 tokens, 64 tokens] in the order of columns -> in that of tokens."""
-    x = gl.permute(gl.reshape(x, (2, 4, 4, 2, 2, 4, 4, 2)), (0, 2, 1, 3, 4, 6, 5, 7))
-    return gl.convert_layout(gl.reshape(x, (64, 64)), layout)
-
-
-@gluon.jit
-def modes_by_token(x, N: gl.constexpr, layout: gl.constexpr):
-    """A result [64 tokens, 2N parts] in the order of columns -> real and imaginary parts in that of tokens and modes."""
-    x = gl.permute(gl.reshape(x, (2, 4, 4, 2, N // 4, 4, 2)), (0, 2, 1, 3, 5, 4, 6))
-    real, imaginary = gl.split(gl.reshape(x, (64, N, 2)))
-    return gl.convert_layout(real, layout), gl.convert_layout(imaginary, layout)
+    r1 = gl.convert_layout(r1, layout)
+    i1 = gl.convert_layout(i1, layout)
+    return r0, i0, r1, i1

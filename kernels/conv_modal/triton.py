@@ -224,7 +224,8 @@ def backward(dy: Tensor, inputs: Inputs, kept: Tensor) -> tuple[Tensor | None, .
         hopper = _hopper_kernel(u) if plan.chunk_states and document_starts is None else None
         if hopper is not None:
             flags = {name: flag for name, flag in flags.items() if name in hopper.arg_names}
-            flags |= {"WHOLE": length % (plan.chunk * plan.rows) == 0, "AHEAD": _aligned(dy, u, pregate, postgate)}
+            flags["WHOLE"] = length % (plan.chunk * plan.rows) == 0
+            flags["AHEAD"] = flags["WHOLE"] and _aligned(dy, u, pregate, postgate, kept)
             hopper[(channels, splits)](*given, kept, *made, *sizes, **flags, num_warps=4)
         else:
             segments = None if document_starts is None else segments_of(document_starts, tables.chunk)
@@ -271,7 +272,6 @@ def filter_backward(dk: Tensor, decay: Tensor, frequency: Tensor, residue: Tenso
 _SPILLS = {
     "forward_bfloat16": {16: (0, 240), 32: (0, 448), 64: (128, 1536)},
     "backward_bfloat16": {16: (96, 1152), 32: (1600, 2112), 64: (3904, 3840)},
-    "hopper_ahead_bfloat16": {16: (64, 64)},
     "backward_float32": {8: (448, 128), 16: (1024, 448), 32: (832, 928), 64: (2496, 2304)},
 }
 _ANY = 1 << 16
@@ -323,7 +323,7 @@ def _scan(dtype: torch.dtype, modes: int, pre: bool, post: bool, documents: bool
     if plan.chunk_states and not documents:
         from kernels.conv_modal.hopper import modal_hopper_kernel
 
-        for whole, ahead in product((False, True), repeat=2):
+        for whole, ahead in ((False, False), (True, False), (True, True)):
             way = "hopper" + "_whole" * whole + "_ahead" * ahead
             ways.append((way, modal_hopper_kernel, {"num_warps": 4, "WHOLE": whole, "AHEAD": ahead}))
     for way, kernel, launch in ways:

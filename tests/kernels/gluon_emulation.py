@@ -112,7 +112,7 @@ def emulated(modules: Iterable[ModuleType], assembly: Callable[..., Any]) -> dic
         allocate_shared_memory=_allocate,
     )
     copies = SimpleNamespace(
-        async_copy_global_to_shared=lambda shared, pointer, mask: shared.store(_load(pointer, mask, 0.0)),
+        async_copy_global_to_shared=lambda shared, pointer: shared.store(_load(pointer)),
         commit_group=_any,
         wait_group=_any,
     )

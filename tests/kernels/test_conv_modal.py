@@ -40,8 +40,8 @@ def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
     ("dtype", "inputs"),
     [
         (torch.float32, arguments(3, 1, 130, 5, fused=True)),
-        (torch.float32, arguments(1, 1, 4112, 16)),  # two tiles, copied ahead
-        (torch.float16, arguments(2, 1, 4096, 9, fused=True)),  # whole ones
+        (torch.float32, arguments(1, 1, 4112, 16)),  # two tiles
+        (torch.float16, arguments(2, 1, 4096, 9, fused=True)),  # whole ones, copied ahead
     ],
 )
 def test_the_kernel_for_hopper_computes_the_references_gradients(
