@@ -45,3 +45,20 @@ def narrow(x, dtype: tl.constexpr):
         return _round_to_bfloat16(x.to(tl.float32)).to(tl.bfloat16)
     else:
         return x.to(dtype)
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + exp(-x)) of float32 to 4e-7 by two approximate instructions; infinities give 0 and 1, NaN gives NaN.
+
+    The language's division and exponential take care of denormal numbers too, with three times the instructions.
+    """
+    if INTERPRET:
+        return 1.0 / (1.0 + tl.exp(-x))
+    else:
+        e = tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=r,r", [x * -1.4426950408889634], dtype=tl.float32, is_pure=True, pack=1
+        )
+        return tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=r,r", [1.0 + e], dtype=tl.float32, is_pure=True, pack=1
+        )

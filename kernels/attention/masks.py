@@ -64,6 +64,19 @@ def _queries_seeing(
 
 
 @triton.jit
+def _of_tile(p_x, i_b, start, rows, bottom, document_row, READ: tl.constexpr):
+    """A number for each token of a row of x (batch, document_row): those of `rows`, of `start` and of `bottom`; if not READ,
+
+    where nobody asks for it, the tokens themselves.
+    """
+    if READ:
+        p_x += i_b.to(tl.int64) * document_row
+        return tl.load(p_x + tl.minimum(rows, document_row - 1)), tl.load(p_x + start), tl.load(p_x + bottom)
+    else:
+        return rows, start, start
+
+
+@triton.jit
 def keys_of_tile(
     p_start, p_end, i_b, start, Lq, Lk, document_row, window, ROWS: tl.constexpr, BLOCK: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_DOCUMENTS: tl.constexpr,
@@ -74,16 +87,8 @@ def keys_of_tile(
     """
     rows = start + tl.arange(0, ROWS)
     bottom = tl.minimum(start + ROWS, Lq) - 1
-    starts, ends = rows, rows
-    top_start, top_end, bottom_start, bottom_end = start, start, start, start
-    if HAS_DOCUMENTS:
-        p_start += i_b.to(tl.int64) * document_row
-        starts = tl.load(p_start + tl.minimum(rows, document_row - 1))
-        top_start, bottom_start = tl.load(p_start + start), tl.load(p_start + bottom)
-        if not CAUSAL:
-            p_end += i_b.to(tl.int64) * document_row
-            ends = tl.load(p_end + tl.minimum(rows, document_row - 1))
-            top_end, bottom_end = tl.load(p_end + start), tl.load(p_end + bottom)
+    starts, top_start, bottom_start = _of_tile(p_start, i_b, start, rows, bottom, document_row, HAS_DOCUMENTS)
+    ends, top_end, bottom_end = _of_tile(p_end, i_b, start, rows, bottom, document_row, HAS_DOCUMENTS and not CAUSAL)
     first, last = _keys_seen(rows, starts, ends, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     lo, full_hi = _keys_seen(start, top_start, top_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     full_lo, hi = _keys_seen(bottom, bottom_start, bottom_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
@@ -101,16 +106,8 @@ def queries_of_tile(
     """What sees the ROWS keys from `start` on: as `keys_of_tile`, of queries, in blocks of BLOCK from a multiple of it on."""
     keys = start + tl.arange(0, ROWS)
     bottom = tl.minimum(start + ROWS, Lk) - 1
-    starts, ends = keys, keys
-    top_start, top_end, bottom_start, bottom_end = start, start, start, start
-    if HAS_DOCUMENTS:
-        p_end += i_b.to(tl.int64) * document_row
-        ends = tl.load(p_end + tl.minimum(keys, document_row - 1))
-        top_end, bottom_end = tl.load(p_end + start), tl.load(p_end + bottom)
-        if not CAUSAL:
-            p_start += i_b.to(tl.int64) * document_row
-            starts = tl.load(p_start + tl.minimum(keys, document_row - 1))
-            top_start, bottom_start = tl.load(p_start + start), tl.load(p_start + bottom)
+    ends, top_end, bottom_end = _of_tile(p_end, i_b, start, keys, bottom, document_row, HAS_DOCUMENTS)
+    starts, top_start, bottom_start = _of_tile(p_start, i_b, start, keys, bottom, document_row, HAS_DOCUMENTS and not CAUSAL)
     first, last = _queries_seeing(keys, starts, ends, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     lo, full_hi = _queries_seeing(start, top_start, top_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)
     full_lo, hi = _queries_seeing(bottom, bottom_start, bottom_end, Lq, Lk, window, CAUSAL, HAS_WINDOW, HAS_DOCUMENTS)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.triton_support import narrow
+from kernels.triton_support import narrow, sigmoid
 
 
 @triton.jit
@@ -29,11 +29,11 @@ def unzip8(x):
 
 
 @triton.jit
-def zip8(x):
-    """Eight [BC, NV] -> [BC, NV, 8]."""
-    even = tl.join(tl.join(x[0], x[4]), tl.join(x[2], x[6]))
-    odd = tl.join(tl.join(x[1], x[5]), tl.join(x[3], x[7]))
-    return tl.reshape(tl.join(even, odd), (x[0].shape[0], x[0].shape[1], 8))
+def zip8(x, A: tl.constexpr = 0):
+    """Eight [BC, NV], from the A-th of x on -> [BC, NV, 8]."""
+    even = tl.join(tl.join(x[A], x[A + 4]), tl.join(x[A + 2], x[A + 6]))
+    odd = tl.join(tl.join(x[A + 1], x[A + 5]), tl.join(x[A + 3], x[A + 7]))
+    return tl.reshape(tl.join(even, odd), (x[A].shape[0], x[A].shape[1], 8))
 
 
 @triton.jit
@@ -100,7 +100,7 @@ def fir_bdl_fwd_kernel(
                 v = tl.where(starts[i] <= (first + (i - j))[None, :], v, 0.0)
             z += v * taps[j]
         if SILU:
-            z = z / (1.0 + tl.exp(-z))
+            z *= sigmoid(z)
         out += (z,)
     y = zip8(out)
     there = _vectors(c, t, D, L)
@@ -113,10 +113,10 @@ def fir_bdl_fwd_kernel(
 def fir_bdl_bwd_kernel(
     p_dy, p_u, p_w, p_bias, p_pre, p_post, p_state, p_start, p_du, p_dw, p_dbias, p_dpre, p_dpost, p_dstate,
     L, D, blocks, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
-    K: tl.constexpr, BC: tl.constexpr, NV: tl.constexpr, HAS_BIAS: tl.constexpr, SILU: tl.constexpr, HAS_PRE: tl.constexpr,
-    HAS_POST: tl.constexpr, HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr,
+    K: tl.constexpr, BC: tl.constexpr, NV: tl.constexpr, W: tl.constexpr, HAS_BIAS: tl.constexpr, SILU: tl.constexpr,
+    HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Grid (spans of `blocks` blocks of NV vectors in time, blocks of BC channels, B).
+    """Grid (spans of `blocks` blocks of NV times W vectors in time, blocks of BC channels, B). A thread holds W neighbours.
 
     p_dw: (B * spans, K, D) float32, p_dbias: (B * spans, D): partial sums. With a state, time begins at -8.
     """
@@ -149,28 +149,29 @@ def fir_bdl_bwd_kernel(
         dtaps += (tl.zeros((BC, NV), tl.float32),)
     dbias = tl.zeros((BC, NV), tl.float32)
     for block in range(0, blocks):
-        first = ((tl.program_id(0) * blocks + block) * NV + tl.arange(0, NV)) * 8 - EARLY
+        first = ((tl.program_id(0) * blocks + block) * NV + tl.arange(0, NV)) * (8 * W) - EARLY
         t = first[:, None] + tl.arange(0, 8)[None, :]
-        there = _vectors(c, t, D, L)
-        after = _vectors(c, t + 8, D, L)
         x = _load_inputs(p_u, p_pre, p_state, c, t - 8, D, L, su_c, spre_c, K, HAS_PRE, HAS_STATE)
-        x += _load_inputs(p_u, p_pre, p_state, c, t, D, L, su_c, spre_c, K, HAS_PRE, HAS_STATE)
-        dy = tl.load(p_dy + c64 * L + t[None, :, :], mask=there, other=0.0).to(tl.float32)
-        dy_after = tl.load(p_dy + c64 * L + (t + 8)[None, :, :], mask=after, other=0.0).to(tl.float32)
-        if HAS_DOCS:
-            starts = _load_starts(p_start, t, L, K) + _load_starts(p_start, t + 8, L, K)
-        dz = unzip8(dy) + unzip8(dy_after)
-        if HAS_POST:
-            post = tl.load(p_post + c64 * spost_c + t[None, :, :], mask=there, other=0.0).to(tl.float32)
-            post_after = tl.load(p_post + c64 * spost_c + (t + 8)[None, :, :], mask=after, other=0.0).to(tl.float32)
-            posts = unzip8(post) + unzip8(post_after)
+        dz = ()
+        starts = ()
+        posts = ()
+        # The vectors that are this thread's and the one after them, whose first dz act on the last own inputs
+        for w in tl.static_range(W + 1):
+            there = _vectors(c, t + 8 * w, D, L)
+            if SILU or HAS_POST or w < W:
+                x += _load_inputs(p_u, p_pre, p_state, c, t + 8 * w, D, L, su_c, spre_c, K, HAS_PRE, HAS_STATE)
+            dz += unzip8(tl.load(p_dy + c64 * L + (t + 8 * w)[None, :, :], mask=there, other=0.0).to(tl.float32))
+            if HAS_DOCS:
+                starts += _load_starts(p_start, t + 8 * w, L, K)
+            if HAS_POST:
+                at = c64 * spost_c + (t + 8 * w)[None, :, :]
+                posts += unzip8(tl.load(p_post + at, mask=there, other=0.0).to(tl.float32))
         if SILU or HAS_POST:
-            x += _load_inputs(p_u, p_pre, p_state, c, t + 8, D, L, su_c, spre_c, K, HAS_PRE, HAS_STATE)
             dzs = ()
             dposts = ()
-            for i in tl.static_range(8 + K - 1):
+            for i in tl.static_range(8 * W + K - 1):
                 z = tl.zeros((BC, NV), tl.float32) + bias
-                if SILU or i < 8:
+                if SILU or i < 8 * W:
                     for j in tl.static_range(K):
                         v = x[8 + i - j]
                         if HAS_DOCS and j > 0:
@@ -178,21 +179,23 @@ def fir_bdl_bwd_kernel(
                         z += v * taps[j]
                 g = dz[i]
                 if SILU:
-                    gate = 1.0 / (1.0 + tl.exp(-z))
+                    gate = sigmoid(z)
                 if HAS_POST:
-                    if i < 8:
+                    if i < 8 * W:
                         dposts += (g * (z * gate if SILU else z),)
                     g *= posts[i]
                 if SILU:
-                    g *= gate * (1.0 + z * (1.0 - gate))
+                    g *= gate + gate * (z - z * gate)
                 dzs += (g,)
             dz = dzs
             if HAS_POST:
-                tl.store(p_dpost + c64 * L + t[None, :, :], narrow(zip8(dposts), DTYPE), mask=there)
+                for w in tl.static_range(W):
+                    there = _vectors(c, t + 8 * w, D, L)
+                    tl.store(p_dpost + c64 * L + (t + 8 * w)[None, :, :], narrow(zip8(dposts, 8 * w), DTYPE), mask=there)
         sums = ()
         for j in tl.static_range(K):
             total = dtaps[j]
-            for i in tl.static_range(8):
+            for i in tl.static_range(8 * W):
                 v = x[8 + i - j]
                 if HAS_DOCS and j > 0:
                     v = tl.where(starts[i] <= (first + (i - j))[None, :], v, 0.0)
@@ -200,7 +203,7 @@ def fir_bdl_bwd_kernel(
             sums += (total,)
         dtaps = sums
         out = ()
-        for i in tl.static_range(8):
+        for i in tl.static_range(8 * W):
             dbias += dz[i]
             dv = tl.zeros((BC, NV), tl.float32)
             for j in tl.static_range(K):
@@ -209,16 +212,19 @@ def fir_bdl_bwd_kernel(
                     later = tl.where(starts[i + j] <= (first + i)[None, :], later, 0.0)
                 dv += later * taps[j]
             out += (dv,)
-        du = zip8(out)
-        if HAS_STATE:
-            before = (c < D)[:, None, None] & ((t < 0) & (t > -K))[None, :, :]
-            tl.store(p_dstate + c[:, None, None] * (K - 1) + (K - 1 + t)[None, :, :], narrow(du, DTYPE), mask=before)
-        if HAS_PRE:
-            u = tl.load(p_u + c64 * su_c + t[None, :, :], mask=there, other=0.0).to(tl.float32)
-            pre = tl.load(p_pre + c64 * spre_c + t[None, :, :], mask=there, other=0.0).to(tl.float32)
-            tl.store(p_dpre + c64 * L + t[None, :, :], narrow(du * u, DTYPE), mask=there)
-            du *= pre
-        tl.store(p_du + c64 * L + t[None, :, :], narrow(du, DTYPE), mask=there)
+        for w in tl.static_range(W):
+            du = zip8(out, 8 * w)
+            tw = t + 8 * w
+            there = _vectors(c, tw, D, L)
+            if HAS_STATE and w == 0:
+                before = (c < D)[:, None, None] & ((t < 0) & (t > -K))[None, :, :]
+                tl.store(p_dstate + c[:, None, None] * (K - 1) + (K - 1 + t)[None, :, :], narrow(du, DTYPE), mask=before)
+            if HAS_PRE:
+                u = tl.load(p_u + c64 * su_c + tw[None, :, :], mask=there, other=0.0).to(tl.float32)
+                pre = tl.load(p_pre + c64 * spre_c + tw[None, :, :], mask=there, other=0.0).to(tl.float32)
+                tl.store(p_dpre + c64 * L + tw[None, :, :], narrow(du * u, DTYPE), mask=there)
+                du *= pre
+            tl.store(p_du + c64 * L + tw[None, :, :], narrow(du, DTYPE), mask=there)
     for j in tl.static_range(K):
         tl.store(p_dw + (i_part * K + j) * D + c, tl.sum(dtaps[j], axis=1), mask=c < D)
     if HAS_BIAS:

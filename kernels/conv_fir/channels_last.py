@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.triton_support import narrow
+from kernels.triton_support import narrow, sigmoid
 
 
 @triton.jit
@@ -82,7 +82,7 @@ def fir_bld_fwd_kernel(
             row = segment + first + i
             there = (t0 + row < L)[:, None] & (d < D)[None, :]
             if HAS_POST:
-                posts += (tl.load(p_post + row[:, None] * spost_t + d[None, :], mask=there, other=0.0).to(tl.float32),)
+                posts += (tl.load(p_post + row[:, None] * spost_t + d[None, :], mask=there, other=0.0),)
             if HAS_DOCS:
                 sees += (_document(p_start, row, t0 + row, L, K),)
         for i in tl.static_range(U):
@@ -98,9 +98,9 @@ def fir_bld_fwd_kernel(
                     x = tl.where((start <= t - j)[:, None], x, 0.0)
                 z += x * taps[j]
             if SILU:
-                z = z / (1.0 + tl.exp(-z))
+                z *= sigmoid(z)
             if HAS_POST:
-                z *= posts[i]
+                z *= posts[i].to(tl.float32)
             tl.store(p_y + row[:, None] * D + d[None, :], narrow(z, DTYPE), mask=there)
         window = ()
         for i in tl.static_range(K - 1):
@@ -175,23 +175,23 @@ def fir_bld_bwd_kernel(
             row = segment + first + i
             t = t0 + row
             there = ((t >= 0) & (t < L))[:, None] & (d < D)[None, :]
-            given += (tl.load(p_dy + row[:, None] * D + d[None, :], mask=there, other=0.0).to(tl.float32),)
+            given += (tl.load(p_dy + row[:, None] * D + d[None, :], mask=there, other=0.0),)
             if HAS_POST:
-                posts += (tl.load(p_post + row[:, None] * spost_t + d[None, :], mask=there, other=0.0).to(tl.float32),)
+                posts += (tl.load(p_post + row[:, None] * spost_t + d[None, :], mask=there, other=0.0),)
             if HAS_DOCS:
                 sees += (_document(p_start, row, t, L, K),)
             if HAS_PRE:
                 row -= K - 1
                 t -= K - 1
                 there = ((t >= 0) & (t < L))[:, None] & (d < D)[None, :]
-                us += (tl.load(p_u + row[:, None] * su_t + d[None, :], mask=there, other=0.0).to(tl.float32),)
-                pres += (tl.load(p_pre + row[:, None] * spre_t + d[None, :], mask=there, other=0.0).to(tl.float32),)
+                us += (tl.load(p_u + row[:, None] * su_t + d[None, :], mask=there, other=0.0),)
+                pres += (tl.load(p_pre + row[:, None] * spre_t + d[None, :], mask=there, other=0.0),)
         for i in tl.static_range(U):
             row = segment + first + i
             t = t0 + row
             mine = first + i < TS  # later rows belong to the next segment; here they only give du
             there = ((t >= 0) & (t < L))[:, None] & (d < D)[None, :]
-            dz = given[i]
+            dz = given[i].to(tl.float32)
             if HAS_DOCS:
                 start = sees[K - 1 + i]
             if SILU or HAS_POST:
@@ -202,13 +202,13 @@ def fir_bld_bwd_kernel(
                         x = tl.where((start <= t - j)[:, None], x, 0.0)
                     z += x * taps[j]
                 if SILU:
-                    gate = 1.0 / (1.0 + tl.exp(-z))
+                    gate = sigmoid(z)
                 if HAS_POST:
                     dpost = dz * (z * gate if SILU else z)
                     tl.store(p_dpost + row[:, None] * D + d[None, :], narrow(dpost, DTYPE), mask=there & mine)
-                    dz *= posts[i]
+                    dz *= posts[i].to(tl.float32)
                 if SILU:
-                    dz *= gate * (1.0 + z * (1.0 - gate))
+                    dz *= gate + gate * (z - z * gate)
             own = tl.where(mine, dz, 0.0)
             dbias += own
             sums = ()
@@ -234,8 +234,8 @@ def fir_bld_bwd_kernel(
                 before = ((t < 0) & (t > -K))[:, None] & (d < D)[None, :] & ready
                 tl.store(p_dstate + (K - 1 + t)[:, None] * D + d[None, :], narrow(dv, DTYPE), mask=before)
             if HAS_PRE:
-                tl.store(p_dpre + row[:, None] * D + d[None, :], narrow(dv * us[i], DTYPE), mask=there)
-                dv *= pres[i]
+                tl.store(p_dpre + row[:, None] * D + d[None, :], narrow(dv * us[i].to(tl.float32), DTYPE), mask=there)
+                dv *= pres[i].to(tl.float32)
             tl.store(p_du + row[:, None] * D + d[None, :], narrow(dv, DTYPE), mask=there)
         window = ()
         dwindow = ()

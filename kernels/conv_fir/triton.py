@@ -21,18 +21,20 @@ from kernels.triton_support import TRITON_TYPES
 
 MOST_TAPS = 8  # of the kernels that keep all taps in registers
 
-# Shapes of programs, chosen by measurement (benchmarks/NOTES.md). (B, L, D): U rows at once, BS segments of about ROWS rows,
-# BD channels.
-_BLD_FORWARD = {"U": 8, "BS": 4, "BD": 256, "num_warps": 4}
-_BLD_BACKWARD = {"U": 4, "BS": 2, "BD": 128, "num_warps": 2}
+# Shapes of programs, chosen by measurement (benchmarks/NOTES.md).
+# (B, L, D), without and with gates: U rows at once, BS segments of about ROWS rows, BD channels.
+_BLD_FORWARD = {gates: {"U": 8, "BS": 4, "BD": 256, "num_warps": 8 if gates else 4} for gates in (False, True)}
+_BLD_BACKWARD = {gates: {"U": 4, "BS": 1, "BD": 128, "num_warps": 1 if gates else 2} for gates in (False, True)}
 _BLD_ROWS = {"forward": 16, "backward": 128}
-# (B, D, L): BC channels, NV vectors of 8 in time; the backward takes up to SPAN blocks in one program.
+# (B, D, L): BC channels, NV times W vectors of 8 in time, W = 2 where sigmoids alone are what takes time, of which W neighbours
+# share more; the backward takes up to SPAN blocks in one program.
 _BDL_FORWARD = {"BC": 1, "NV": 128, "num_warps": 4}
-_BDL_BACKWARD = {"BC": 1, "NV": 128, "num_warps": 4}
+_BDL_BACKWARD = {sigmoids: {"BC": 1, "NV": 128, "W": 2 if sigmoids else 1, "num_warps": 4} for sigmoids in (False, True)}
 _BDL_SPAN = 8
 if interpreted():  # which takes as long for a large block as for a small one
-    _BLD_FORWARD = _BLD_BACKWARD = {"U": 4, "BS": 8, "BD": 32, "num_warps": 4}
-    _BDL_FORWARD = _BDL_BACKWARD = {"BC": 32, "NV": 4, "num_warps": 4}
+    _BLD_FORWARD = _BLD_BACKWARD = {gates: {"U": 4, "BS": 8, "BD": 32, "num_warps": 4} for gates in (False, True)}
+    _BDL_FORWARD = {"BC": 32, "NV": 4, "num_warps": 4}
+    _BDL_BACKWARD = {sigmoids: _BDL_FORWARD | {"W": 2 if sigmoids else 1} for sigmoids in (False, True)}
     _BLD_ROWS = {"forward": 4, "backward": 4}
 
 
@@ -98,7 +100,7 @@ def forward(
     flags = _flags(weight, bias, pregate, postgate, state, document_starts, silu, u.dtype)
     inputs = (u, weight, bias, pregate, postgate, state, document_starts, y, length, channels)
     if channels_last:
-        shape = _BLD_FORWARD
+        shape = _BLD_FORWARD[pregate is not None or postgate is not None]
         rows = _segment_rows("forward", length, shape["U"], 0, shape["BS"])
         grid = (triton.cdiv(channels, shape["BD"]) * triton.cdiv(length, rows * shape["BS"]), batch)
         fir_bld_fwd_kernel[grid](*inputs, rows, *_strides(u, pregate, postgate), **flags, **shape)
@@ -139,14 +141,14 @@ def backward(
     du, dpre, dpost, dstate = like(u), like(pregate), like(postgate), like(state)
     early = 0 if state is None else (taps - 1 if channels_last else 8)
     if channels_last:
-        shape = _BLD_BACKWARD
+        shape = _BLD_BACKWARD[pregate is not None or postgate is not None]
         rows = _segment_rows("backward", length + early, shape["U"], taps - 1, shape["BS"])
         spans = triton.cdiv(length + early, rows * shape["BS"])
         grid = (triton.cdiv(channels, shape["BD"]) * spans, batch)
         kernel, size = fir_bld_bwd_kernel, rows
     else:
-        shape = _BDL_BACKWARD
-        blocks = triton.cdiv(length + early, 8 * shape["NV"])
+        shape = _BDL_BACKWARD[silu and all(t is None for t in (pregate, postgate, state, document_starts))]
+        blocks = triton.cdiv(length + early, 8 * shape["W"] * shape["NV"])
         spans = triton.cdiv(blocks, _BDL_SPAN)
         grid = (spans, triton.cdiv(channels, shape["BC"]), batch)
         kernel, size = fir_bdl_bwd_kernel, triton.cdiv(blocks, spans) if spans else 0
@@ -162,27 +164,22 @@ def backward(
 
 
 def shipped() -> Iterator[Configuration]:
-    """Both layouts and directions in bfloat16 with everything fused, and the one that is short of registers without."""
+    """Both layouts and directions in bfloat16 with everything fused, and with SiLU alone where programs have another shape."""
     pointers = {"p_w": "*fp32", "p_bias": "*fp32", "p_start": "*i32", "p_dw": "*fp32", "p_dbias": "*fp32"}
     names = ("p_dy", "p_u", "p_pre", "p_post", "p_state", "p_y", "p_du", "p_dpre", "p_dpost", "p_dstate")
     signature = pointers | dict.fromkeys(names, "*bf16") | dict.fromkeys(("L", "D", "TS", "blocks"), "i32")
     signature |= {f"s{tensor}_{axis}": "i32" for tensor in ("u", "pre", "post") for axis in "btc"}
-    kernels = {
-        "bld_forward": (fir_bld_fwd_kernel, _BLD_FORWARD),
-        "bld_backward": (fir_bld_bwd_kernel, _BLD_BACKWARD),
-        "bdl_forward": (fir_bdl_fwd_kernel, _BDL_FORWARD),
-        "bdl_backward": (fir_bdl_bwd_kernel, _BDL_BACKWARD),
-    }
-    for name, (kernel, shape) in kernels.items():
-        for fused in (False, True) if kernel is fir_bld_bwd_kernel else (True,):
-            present = dict.fromkeys(("HAS_BIAS", "SILU", "HAS_PRE", "HAS_POST", "HAS_STATE", "HAS_DOCS"), fused)
-            absent = (
-                () if fused else ("p_bias", "p_pre", "p_post", "p_state", "p_start", "p_dbias", "p_dpre", "p_dpost", "p_dstate")
-            )
-            constants = (
-                present | {k: v for k, v in shape.items() if k != "num_warps"} | {"K": 4, "DTYPE": TRITON_TYPES[torch.bfloat16]}
-            )
-            constants |= {p: None for p in absent if p in kernel.arg_names}
-            yield Configuration(
-                f"{name}{'_fused' if fused else ''}", kernel, signature, constants, num_warps=shape["num_warps"]
-            )
+    everything = ("HAS_BIAS", "SILU", "HAS_PRE", "HAS_POST", "HAS_STATE", "HAS_DOCS")
+    for name, kernel, shape, present in (
+        ("bld_forward", fir_bld_fwd_kernel, _BLD_FORWARD[False], everything[:2]),
+        ("bld_forward_fused", fir_bld_fwd_kernel, _BLD_FORWARD[True], everything),
+        ("bld_backward", fir_bld_bwd_kernel, _BLD_BACKWARD[False], everything[:2]),
+        ("bld_backward_fused", fir_bld_bwd_kernel, _BLD_BACKWARD[True], everything),
+        ("bdl_forward_fused", fir_bdl_fwd_kernel, _BDL_FORWARD, everything),
+        ("bdl_backward", fir_bdl_bwd_kernel, _BDL_BACKWARD[True], everything[:2]),
+        ("bdl_backward_fused", fir_bdl_bwd_kernel, _BDL_BACKWARD[False], everything),
+    ):
+        absent = [] if present == everything else ["p_pre", "p_post", "p_state", "p_start", "p_dpre", "p_dpost", "p_dstate"]
+        constants = {flag: flag in present for flag in everything} | {k: v for k, v in shape.items() if k != "num_warps"}
+        constants |= {"K": 4, "DTYPE": TRITON_TYPES[torch.bfloat16]} | {p: None for p in absent if p in kernel.arg_names}
+        yield Configuration(name, kernel, signature, constants, num_warps=shape["num_warps"])

@@ -6,8 +6,8 @@ pole^C S_r + x_r G, G[i, n] = pole_n^(C-1-i): a scan over the tile's rows, in fl
 tile.
 
 Backward runs the tiles from the last to the first with the adjoint states P_r = dz_r Q + pole^C P_{r+1}, Q[o, n] =
-pole_n^(o+1), and here recomputes S_r from the state that forward left at each tile. Documents: as in conv_toeplitz inside a chunk;
-a chunk in which a document begins passes no state on, takes the state only up to there, and gives only what comes after.
+pole_n^(o+1), and here makes S_r again from the state that forward left at each tile. Documents: as in conv_toeplitz inside a
+chunk; a chunk in which a document begins passes no state on, takes the state only up to there, and gives only what comes after.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false

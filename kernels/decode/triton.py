@@ -1,9 +1,8 @@
-"""Launches of the decoding kernels: how many splits, how many query rows in a tile."""
+"""Launches of the decoding kernels: one for all splits, of caches and of a shared prefix, one that puts them together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -15,7 +14,7 @@ from kernels.arguments import empty_like_rows
 from kernels.attention.descriptors import loadable, padded_head, rows_descriptor
 from kernels.configurations import Configuration
 from kernels.decode.split import decode_kernel_combine, decode_kernel_split
-from kernels.decode.splits import Split, split
+from kernels.decode.splits import Plan, Split, count, plan
 from kernels.triton_support import TRITON_TYPES
 
 _LOG2_E = 1.4426950408889634
@@ -33,75 +32,71 @@ def forward(
     prefix_v: Tensor | None,
     window: int,
     scale: float,
-    using: tuple[Split, Split] | None = None,
+    using: Plan | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """See `reference.forward`. using: other splits than those of `split` for caches and prefix, for measuring."""
+    """See `reference.forward`. using: another plan than that of `plan`, for measuring."""
     B, H, queries, D = q.shape
     o = empty_like_rows(q)
     lse = q.new_empty(B, H, queries, dtype=torch.float32)
     if q.numel() == 0:
         return o, lse
-    G = H // k_cache.shape[1]
-    parts = []
-    if prefix_k is not None and prefix_v is not None and prefix_k.shape[1]:
-        parts.append((prefix_k[None], prefix_v[None], B * G * queries, True))
-    if k_cache.shape[2]:
-        parts.append((k_cache, v_cache, G * queries, False))
-    if not parts:
-        return o.zero_(), lse.fill_(-torch.inf)
+    KV, capacity = k_cache.shape[1], k_cache.shape[2]
+    group = H // KV * queries
     if q.stride(3) != 1:
         q = q.contiguous()
-    planned = []
-    for k, v, rows, shared in parts:
-        plan = using[shared] if using else split(D, q.dtype, shared)
-        tile = min(max(16, int(triton.next_power_of_2(rows))), plan.rows)
-        programs = k.shape[0] * k.shape[1] * triton.cdiv(rows, tile)
-        # As many stretches as keep every multiprocessor busy, none shorter than two blocks of keys.
-        wanted = triton.cdiv(plan.programs * _multiprocessors(q.device), programs)
-        splits = max(1, min(wanted, triton.cdiv(k.shape[2], 2 * plan.keys)))
-        planned.append((loadable(k), loadable(v), rows, shared, plan, tile, splits))
-    slots = sum(splits for *_, splits in planned)
-    parts_o = q.new_empty(slots, B, H, queries, D, dtype=torch.float32)
-    parts_lse = q.new_empty(slots, B, H, queries, dtype=torch.float32)
-    BD, slot = padded_head(D), 0
-    for k, v, rows, shared, plan, tile, splits in planned:
-        # Products on the shared prefix and reads of the sequences' own caches do not wait for each other.
-        with _beside(q.device) if shared and len(planned) > 1 else nullcontext():
-            _SPLIT[(splits, k.shape[1] * triton.cdiv(rows, tile), k.shape[0])](
-                q, rows_descriptor(k, plan.keys, BD), rows_descriptor(v, plan.keys, BD), k, v, None if shared else lengths,
-                parts_o, parts_lse, *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
-                B, H, queries, k.shape[2], splits, slot, window, scale * _LOG2_E,
-                G=G, D=D, BM=tile, BN=plan.keys, BD=BD, SHARED=shared, HAS_LENGTHS=lengths is not None,
-                HAS_WINDOW=bool(window) and not shared, STAGES=plan.stages,
-                PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32", DTYPE=TRITON_TYPES[q.dtype],
-                num_warps=plan.warps, num_stages=plan.stages,
-            )  # fmt: skip
-        slot += splits
-    if len(planned) > 1 and q.is_cuda:
-        torch.cuda.current_stream(q.device).wait_stream(_side_stream(q.device))
+    BD, processors = padded_head(D), _multiprocessors(q.device)
+    has_prefix = prefix_k is not None and prefix_v is not None and prefix_k.shape[1] > 0
+    chosen = using or plan(D, q.dtype, narrow=group <= 16 and not has_prefix)
+    own, tile = chosen.own, _tile(group, chosen.own)
+    tiles = B * KV * triton.cdiv(group, tile)
+    k, v = loadable(k_cache), loadable(v_cache)
+    splits = count(tiles, min(capacity, window + queries - 1) if window else capacity, own, processors)
+    shared, shared_tile, shared_tiles, shared_splits = chosen.prefix, 16, 0, 0
+    before: list[Any] = [None, None, None, None]
+    if prefix_k is not None and prefix_v is not None and has_prefix:
+        shared_tile = _tile(B * group, shared)
+        shared_tiles = KV * triton.cdiv(B * group, shared_tile)
+        shared_splits = count(shared_tiles, prefix_k.shape[1], shared, processors)
+        pk, pv = loadable(prefix_k[None]), loadable(prefix_v[None])
+        before = [rows_descriptor(pk, shared.keys, BD), rows_descriptor(pv, shared.keys, BD), pk, pv]
+    slots = shared_splits + splits
+    parts = q.new_empty(slots, B, H, queries, D, dtype=torch.float32)
+    lses = q.new_empty(slots, B, H, queries, dtype=torch.float32)
+    types = {"DTYPE": TRITON_TYPES[q.dtype], "OVERLAP": _overlaps(q.device)}
+    _SPLIT[(shared_splits * shared_tiles + splits * tiles,)](
+        q, rows_descriptor(k, own.keys, BD), rows_descriptor(v, own.keys, BD), k, v, lengths, *before, parts, lses,
+        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *(before[2].stride()[1:3] if has_prefix else (0, 0)),
+        *(before[3].stride()[1:3] if has_prefix else (0, 0)),
+        B, H, queries, capacity, splits, 0 if prefix_k is None else prefix_k.shape[1], shared_splits, window, scale * _LOG2_E,
+        G=H // KV, D=D, BM=tile, BN=own.keys, BD=BD, STAGES=own.stages,
+        PREFIX_BM=shared_tile, PREFIX_BN=shared.keys, PREFIX_STAGES=shared.stages,
+        HAS_PREFIX=has_prefix, HAS_LENGTHS=lengths is not None, HAS_WINDOW=bool(window),
+        PRECISION="tf32x3" if q.dtype == torch.float32 else "tf32", num_warps=chosen.warps, **types,
+    )  # fmt: skip
     rows = B * H * queries
-    _COMBINE[(rows,)](
-        parts_o, parts_lse, o, lse, *o.stride()[:3], H, queries, slots, rows,
-        D=D, BD=BD, SLOTS=int(triton.next_power_of_2(slots)), DTYPE=TRITON_TYPES[q.dtype], num_warps=4,
+    # Few rows of many slots: more programs, each for some of the columns.
+    BC, wide = BD if rows >= processors else min(BD, 32), int(triton.next_power_of_2(slots))
+    _COMBINE[(rows, triton.cdiv(D, BC))](
+        parts, lses, o, lse, *o.stride()[:3], H, queries, slots, rows,
+        D=D, BC=BC, SLOTS=wide, num_warps=_combine_warps(wide, BC), **types,
+        **({"launch_pdl": True} if types["OVERLAP"] else {}),
     )  # fmt: skip
     return o, lse
 
 
-@contextmanager
-def _beside(device: torch.device) -> Iterator[None]:
-    """Launches inside run beside what the current stream does next, after what it has done; it must wait for them."""
-    if device.type != "cuda":
-        yield
-        return
-    side = _side_stream(device)
-    side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):
-        yield
+def _combine_warps(slots: int, columns: int) -> int:
+    """As few as keep a row's slots in registers: one warp sums without waiting for others."""
+    return min(8, max(1, slots * columns // 2048))
+
+
+def _tile(rows: int, split: Split) -> int:
+    return min(max(16, int(triton.next_power_of_2(rows))), split.rows)
 
 
 @cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
+def _overlaps(device: torch.device) -> bool:
+    """Whether a launch may begin before the one before it has ended (programmatic dependent launch, from Hopper on)."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def _multiprocessors(device: torch.device) -> int:
@@ -109,36 +104,43 @@ def _multiprocessors(device: torch.device) -> int:
 
 
 def shipped() -> Iterator[Configuration]:
-    """The narrow tile of one sequence's rows and the wide one of a shared prefix, and what combines them."""
+    """The narrow tile of sequences' own rows, the same beside the wide one of a shared prefix, and what combines them."""
     for head_dim in (128, 256):
-        for shared in (False, True):
-            yield _configuration(head_dim, torch.bfloat16, shared)
+        for prefix in (False, True):
+            yield _configuration(head_dim, torch.bfloat16, prefix)
     yield _configuration(128, torch.float32, False)
     yield Configuration(
         "combine bf16 128",
         decode_kernel_combine,
         {"p_parts": "*fp32", "p_lses": "*fp32", "p_o": "*bf16", "p_lse": "*fp32"}
         | dict.fromkeys(("so_b", "so_h", "so_l", "H", "queries", "slots", "rows"), "i32"),
-        {"D": 128, "BD": 128, "SLOTS": 32, "DTYPE": TRITON_TYPES[torch.bfloat16]},
+        {"D": 128, "BC": 128, "SLOTS": 32, "OVERLAP": True, "DTYPE": TRITON_TYPES[torch.bfloat16]},
+        num_warps=_combine_warps(32, 128),
     )
 
 
-def _configuration(head_dim: int, dtype: torch.dtype, shared: bool) -> Configuration:
+def _configuration(head_dim: int, dtype: torch.dtype, prefix: bool) -> Configuration:
     kind = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
-    plan = split(head_dim, dtype, shared)
-    BM = plan.rows if shared else 16
-    keys = f"tensordesc<{kind}[1, 1, {plan.keys}, {head_dim}]>"
-    signature = {"p_q": f"*{kind}", "k_desc": keys, "v_desc": keys, "p_k": f"*{kind}", "p_v": f"*{kind}", "p_lengths": "*i32"}
-    signature |= {"p_o": "*fp32", "p_lse": "*fp32", "scale_log2": "fp32"}
-    signature |= {f"s{tensor}_{axis}": "i32" for tensor in "qkv" for axis in "bhl"}
-    signature |= dict.fromkeys(("B", "H", "queries", "capacity", "splits", "slot", "window"), "i32")
+    chosen = plan(head_dim, dtype, narrow=not prefix)
+    own, shared = chosen.own, chosen.prefix
+    descriptors = {"": f"tensordesc<{kind}[1, 1, {own.keys}, {head_dim}]>"}
+    descriptors["prefix_"] = f"tensordesc<{kind}[1, 1, {shared.keys}, {head_dim}]>"
+    signature = {f"{which}{tensor}_desc": type_ for which, type_ in descriptors.items() for tensor in "kv"}
+    signature |= dict.fromkeys(("p_q", "p_k", "p_v", "p_prefix_k", "p_prefix_v"), f"*{kind}")
+    signature |= {"p_lengths": "*i32", "p_o": "*fp32", "p_lse": "*fp32", "scale_log2": "fp32"}
+    signature |= {f"s{tensor}_{axis}": "i32" for tensor in ("q", "k", "v", "pk", "pv") for axis in "bhl"}
+    sizes = ("B", "H", "queries", "capacity", "splits", "prefix", "prefix_splits", "window")
+    signature |= dict.fromkeys(sizes, "i32")
     constants = {
-        "G": 4, "D": head_dim, "BM": BM, "BN": plan.keys, "BD": head_dim, "SHARED": shared, "HAS_LENGTHS": True,
-        "HAS_WINDOW": False,
-        "STAGES": plan.stages,
+        "G": 4, "D": head_dim, "BM": 16, "BN": own.keys, "BD": head_dim, "STAGES": own.stages,
+        "PREFIX_BM": shared.rows, "PREFIX_BN": shared.keys, "PREFIX_STAGES": shared.stages,
+        "HAS_PREFIX": prefix, "HAS_LENGTHS": True, "HAS_WINDOW": False, "OVERLAP": True,
         "PRECISION": "tf32x3" if dtype == torch.float32 else "tf32", "DTYPE": TRITON_TYPES[dtype],
     }  # fmt: skip
+    if not prefix:
+        constants |= dict.fromkeys(("prefix_k_desc", "prefix_v_desc", "p_prefix_k", "p_prefix_v"))
     return Configuration(
-        f"split {kind} {head_dim} {'shared' if shared else 'own'} {BM}x{plan.keys}", decode_kernel_split, signature, constants,
-        num_warps=plan.warps, num_stages=plan.stages, wgmma=shared and dtype != torch.float32, spills=plan.spills,
+        f"split {kind} {head_dim} {own.keys} keys{f', prefix {shared.rows}x{shared.keys}' if prefix else ''}",
+        decode_kernel_split, signature, constants,
+        num_warps=chosen.warps, wgmma=prefix and dtype != torch.float32, spills=chosen.spills,
     )  # fmt: skip

@@ -37,6 +37,12 @@ def test_values_and_gradients_are_the_references(
     assert not verify(case("test", layout, dtype, inputs, silu="fused" in options), device).failures
 
 
+@pytest.mark.parametrize("layout", ["bld", "bdl"])
+def test_silu_alone_over_several_blocks(layout: str, device: str) -> None:
+    inputs = arguments(1, 150, 3, 4, layout)
+    assert not verify(case("test", layout, torch.float32, inputs, silu=True), device).failures
+
+
 def test_more_taps_than_registers_hold_are_toeplitz_products(device: str) -> None:
     inputs = arguments(1, 25, 2, 11, "bld", fused=True, documents=[4, 21])
     assert not verify(case("test", "bld", torch.float32, inputs, silu=True), device).failures

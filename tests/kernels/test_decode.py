@@ -10,7 +10,7 @@ from torch import Tensor
 from kernels.attention import attention
 from kernels.decode import decode_attention
 from kernels.decode.cases import case
-from kernels.decode.splits import Split
+from kernels.decode.splits import Plan, Split, count
 from kernels.verification import Case, verify
 
 _CASES = [
@@ -27,7 +27,7 @@ _CASES = [
 def short_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several splits, each of several blocks, in short caches."""
     if not torch.cuda.is_available():
-        monkeypatch.setattr("kernels.decode.triton.split", lambda *_: Split(16, 4, 2, 2))
+        monkeypatch.setattr("kernels.decode.triton.plan", lambda *_, **__: Plan(Split(16, 2, 8), Split(16, 2, 8)))
 
 
 @pytest.mark.parametrize("chosen", _CASES, ids=lambda c: c.name)
@@ -37,6 +37,20 @@ def test_outputs_are_those_of_float64(chosen: Case, device: str, short_splits: N
 
 def test_the_splits_that_are_shipped_run_too(device: str) -> None:
     assert not verify(case("shipped", torch.bfloat16, (2, 2, 1, 1, 300, 64), prefix=100, lengths=(200, 5)), device).failures
+
+
+@pytest.mark.parametrize(
+    ("tiles", "keys", "splits"), [(64, 2048, 4), (8, 32768, 32), (1024, 512, 1), (32, 8192, 8), (132, 4096, 2), (1, 100, 1)]
+)
+def test_splits_fill_the_multiprocessors_evenly(tiles: int, keys: int, splits: int) -> None:
+    assert count(tiles, keys, Split(64, 3, 2), processors=132) == splits
+
+
+def test_no_split_is_without_keys() -> None:
+    for tiles in (1, 5, 40):
+        for blocks in range(1, 200):
+            splits = count(tiles, 64 * blocks, Split(64, 3, 2), processors=132)
+            assert splits == -(-blocks // -(-blocks // splits)) <= max(1, -(-blocks // 2))
 
 
 def _draw(*shape: int, seed: int = 0) -> Tensor:
