@@ -163,36 +163,37 @@ def _call(inputs: Inputs, cu_seqlens: Tensor | None, want_state: bool) -> tuple[
     check_shape("conv_modal", "u", u, (None, decay.shape[0], None), "(batch, channels, length)")
     _check_others("conv_modal", inputs, "(batch, channels, length)")
     starts = resolve_documents("conv_modal", cu_seqlens, document_starts, u.shape[0], u.shape[2], u.device)
-    y, after, _ = _forward(*inputs._replace(document_starts=starts), want_state)
+    keep = torch.is_grad_enabled() and any(given is not None and given.requires_grad for given in inputs[:DIFFERENTIABLE])
+    y, after, _ = _forward(*inputs._replace(document_starts=starts), want_state, keep)
     return y, after.detach()
 
 
 @torch.library.custom_op(
-    "menagerie::conv_modal", mutates_args=(), schema=f"({SCHEMA}, bool want_state) -> (Tensor, Tensor, Tensor)"
+    "menagerie::conv_modal", mutates_args=(), schema=f"({SCHEMA}, bool want_state, bool keep) -> (Tensor, Tensor, Tensor)"
 )
 def _forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """y; the state after the last token, if wanted; states before each tile, which backward goes on from."""
-    *tensors, want_state = arguments
+    """y; the state after the last token, if wanted; states that backward goes on from, if kept (it makes them again if not)."""
+    *tensors, want_state, keep = arguments
     inputs = Inputs(*tensors)
-    return implementation("conv_modal", inputs.u).forward(inputs, want_state)
+    return implementation("conv_modal", inputs.u).forward(inputs, want_state, keep)
 
 
 @_forward.register_fake
 def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *tensors, want_state = arguments
+    *tensors, want_state, keep = arguments
     u, decay, _, residue, *_ = tensors
     after = decay.new_empty(u.shape[0], *residue.shape) if want_state else decay.new_empty(0)
-    return u.new_empty(u.shape), after, decay.new_empty(implementation("conv_modal", u).carries_shape(u, decay))
+    return u.new_empty(u.shape), after, implementation("conv_modal", u).kept_states(u, decay, keep)
 
 
 @torch.library.custom_op(
-    "menagerie::conv_modal_backward", mutates_args=(), schema=f"(Tensor dy, {SCHEMA}, Tensor carries) -> Tensor[]"
+    "menagerie::conv_modal_backward", mutates_args=(), schema=f"(Tensor dy, {SCHEMA}, Tensor kept) -> Tensor[]"
 )
 def _backward(dy: Tensor, *saved: Any) -> list[Tensor]:
     """Gradients of those of the inputs that are there, document_starts apart, in their order."""
-    *tensors, carries = saved
+    *tensors, kept = saved
     inputs = Inputs(*tensors)
-    gradients = implementation("conv_modal", inputs.u).backward(dy, inputs, carries)
+    gradients = implementation("conv_modal", inputs.u).backward(dy, inputs, kept)
     return [gradient for gradient in gradients if gradient is not None]
 
 
@@ -202,13 +203,13 @@ def _(dy: Tensor, *saved: Any) -> list[Tensor]:
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:-1], output[2])
+    ctx.save_for_backward(*inputs[:-2], output[2])
 
 
 def _differentiate(ctx: Any, dy: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors
     found = iter(_backward(dy, *saved))
-    return (*(None if tensor is None else next(found) for tensor in saved[:DIFFERENTIABLE]), None, None)
+    return (*(None if tensor is None else next(found) for tensor in saved[:DIFFERENTIABLE]), None, None, None)
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)

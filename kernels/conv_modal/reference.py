@@ -58,19 +58,19 @@ def conv_modal(
     return y.to(dtype), torch.view_as_real(x)
 
 
-def forward(inputs: Inputs, want_state: bool) -> tuple[Tensor, Tensor, Tensor]:
+def forward(inputs: Inputs, want_state: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     y, after = conv_modal(*inputs)
     # Without tokens the state is the given one, and a custom operator may not return what it was given
     after = after.to(inputs.decay.dtype, copy=True) if want_state else inputs.decay.new_empty(0)
-    return y, after, inputs.decay.new_empty(0)
+    return y, after, kept_states(inputs.u, inputs.decay, keep)
 
 
-def carries_shape(u: Tensor, decay: Tensor) -> tuple[int, ...]:
+def kept_states(u: Tensor, decay: Tensor, keep: bool) -> Tensor:
     """The reference keeps no states for backward."""
-    return (0,)
+    return u.new_empty(0)
 
 
-def backward(dy: Tensor, inputs: Inputs, carries: Tensor) -> list[Tensor | None]:
+def backward(dy: Tensor, inputs: Inputs, kept: Tensor) -> list[Tensor | None]:
     """Gradients of the inputs, document_starts apart; None for what is not there."""
     return vjp(conv_modal, inputs, [dy, None])[:DIFFERENTIABLE]
 

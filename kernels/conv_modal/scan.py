@@ -6,8 +6,8 @@ pole^C S_r + x_r G, G[i, n] = pole_n^(C-1-i): a scan over the tile's rows, in fl
 tile.
 
 Backward runs the tiles from the last to the first with the adjoint states P_r = dz_r Q + pole^C P_{r+1}, Q[o, n] =
-pole_n^(o+1), and recomputes S_r from the state that forward left at each tile. Documents: as in conv_toeplitz inside a chunk;
-a chunk in which a document begins passes no state on, takes the state only up to there, and gives only what comes after.
+pole_n^(o+1), and here makes S_r again from the state that forward left at each tile. Documents: as in conv_toeplitz inside a
+chunk; a chunk in which a document begins passes no state on, takes the state only up to there, and gives only what comes after.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
@@ -86,6 +86,22 @@ def _powers(p, m, N: tl.constexpr):
 
 
 @triton.jit
+def _halves(table, DTYPE: tl.constexpr):
+    """A table as an operand, and what rounding left of it as another: the same error in every chunk does not average out."""
+    first = operand(table, DTYPE)
+    return first, operand(table - first.to(tl.float32), DTYPE)
+
+
+@triton.jit
+def _dot_halves(x, first, rest, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
+    """x times what `_halves` made."""
+    y = tl.dot(x, first, input_precision=PRECISION)
+    if DTYPE != tl.float32:  # noqa: SIM300
+        y = tl.dot(x, rest, y, input_precision=PRECISION)
+    return y
+
+
+@triton.jit
 def _pairs(x, R: tl.constexpr, N: tl.constexpr):
     """[R, 2N] of pairs -> real and imaginary parts, [R, N]."""
     return tl.split(tl.reshape(x, (R, N, 2)))
@@ -109,14 +125,33 @@ def _within(y, x, T, segment, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr, PRECI
 
 
 @triton.jit
+def _between_chunks(p_pow, C: tl.constexpr, R: tl.constexpr, N: tl.constexpr):
+    """The poles' powers from chunk to chunk, for each of R chunks; real and imaginary parts, [R, N]."""
+    p = p_pow + C * 2 * N + 2 * tl.arange(0, N)
+    rows = tl.zeros((R, N), tl.float32)
+    return tl.load(p)[None, :] + rows, tl.load(p + 1)[None, :] + rows
+
+
+@triton.jit
+def _documents(p_start, p_segment, b64, begin, t, L, C: tl.constexpr):
+    """Of chunks that begin at `begin` [R, 1] and their tokens t [R, C]: ranks of the tokens' documents in the chunk and those
+    documents' starts; the start of the document at the chunk's end, [R, 1]."""
+    segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
+    own = starts_of(p_start, b64, t, t < L, L, 1)
+    return segment, own, starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
+
+
+@triton.jit
 def modal_fwd_kernel(
-    p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_state, p_start, p_segment, p_y, p_carry, p_after,
+    p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_state, p_start, p_segment, p_y, p_kept, p_after,
     L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
     C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
-    HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, AFTER: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+    HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, AFTER: tl.constexpr, KEEP: tl.constexpr, DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (channels, splits of the batch). p_state, p_after: (B, D, N, 2) float32; p_carry: (B, D, tiles, N, 2) float32, the
-    states before each tile."""
+    """Grid (channels, splits of the batch). p_state, p_after: (B, D, N, 2) float32. p_kept: what backward goes on from, with
+    KEEP "tiles" the states before each tile, (B, D, tiles, N, 2) float32, with "chunks" those before each chunk, (B, D, chunks,
+    N, 2) of DTYPE, with "" nothing."""
     h = tl.program_id(0).to(tl.int64)
     D = tl.num_programs(0)
     i = tl.arange(0, C)
@@ -125,10 +160,9 @@ def modal_fwd_kernel(
     p_pow += h * (C + 1) * 2 * N
     p_cpow += h * (C + 1) * 2 * N
     T = load_toeplitz(p_table + h * 16 * C, 0, C, 2 * C, DTYPE)
-    G = operand(_powers(p_pow, C - 1 - i, N), DTYPE)
+    G, G_rest = _halves(_powers(p_pow, C - 1 - i, N), DTYPE)
     O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
-    lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :] + tl.zeros((R, N), tl.float32)
-    li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :] + tl.zeros((R, N), tl.float32)
+    lr, li = _between_chunks(p_pow, C, R, N)
     carry_r = tl.zeros((1, N), tl.float32)
     carry_i = tl.zeros((1, N), tl.float32)
     # One loop over the tiles of all sequences, so that a sequence's first loads run while the one before ends
@@ -144,11 +178,12 @@ def modal_fwd_kernel(
         else:
             carry_r = tl.where(tile == 0, 0.0, carry_r)
             carry_i = tl.where(tile == 0, 0.0, carry_i)
-        p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
-        tl.store(p_here, carry_r)
-        tl.store(p_here + 1, carry_i)
-        begin = (tile * R + r) * C
-        t = begin[:, None] + i[None, :]
+        if KEEP == "tiles":
+            p_here = p_kept + (row * tiles + tile) * 2 * N + 2 * n[None, :]
+            tl.store(p_here, carry_r)
+            tl.store(p_here + 1, carry_i)
+        begin = ((tile * R + r) * C)[:, None]
+        t = begin + i[None, :]
         x = _load(p_u + b64 * su_b + h * su_c, t, L)
         if HAS_PRE:
             x *= _load(p_pre + b64 * spre_b + h * spre_c, t, L)
@@ -157,17 +192,20 @@ def modal_fwd_kernel(
         ai = li
         segment = t
         if HAS_DOCS:
-            segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
-            own = starts_of(p_start, b64, t, t < L, L, 1)
-            end = starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
-            given = tl.where(t >= end[:, None], x, 0.0)
-            ar = tl.where((end < begin)[:, None], lr, 0.0)
-            ai = tl.where((end < begin)[:, None], li, 0.0)
-        gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
+            segment, own, end = _documents(p_start, p_segment, b64, begin, t, L, C)
+            given = tl.where(t >= end, x, 0.0)
+            ar = tl.where(end < begin, lr, 0.0)
+            ai = tl.where(end < begin, li, 0.0)
+        gr, gi = _pairs(_dot_halves(operand(given, DTYPE), G, G_rest, DTYPE, PRECISION), R, N)
         sr, si, carry_r, carry_i = _scan(ar, ai, gr, gi, carry_r, carry_i, R, False, HAS_DOCS)
-        y = tl.dot(operand(_paired(sr, si, R, N), DTYPE), O, input_precision=PRECISION)
+        before = operand(_paired(sr, si, R, N), DTYPE)
+        if KEEP == "chunks":
+            chunks = (L + C - 1) // C
+            at = (tile * R + r)[:, None] * 2 * N + tl.arange(0, 2 * N)[None, :]
+            tl.store(p_kept + row * chunks * 2 * N + at, narrow(before, DTYPE), mask=at < chunks * 2 * N)
+        y = tl.dot(before, O, input_precision=PRECISION)
         if HAS_DOCS:
-            y = tl.where(own < begin[:, None], y, 0.0)
+            y = tl.where(own < begin, y, 0.0)
         y = _within(y, x, T, segment, HAS_DOCS, DTYPE, PRECISION)
         if HAS_POST:
             y *= _load(p_post + b64 * spost_b + h * spost_c, t, L)
@@ -182,8 +220,8 @@ def modal_fwd_kernel(
                 kr = tl.load(p_pow + count * 2 * N + 2 * n)[None, :]
                 ki = tl.load(p_pow + count * 2 * N + 2 * n + 1)[None, :]
                 if HAS_DOCS:
-                    fr += tl.where((end < begin)[:, None], kr * sr - ki * si, 0.0)
-                    fi += tl.where((end < begin)[:, None], kr * si + ki * sr, 0.0)
+                    fr += tl.where(end < begin, kr * sr - ki * si, 0.0)
+                    fi += tl.where(end < begin, kr * si + ki * sr, 0.0)
                 else:
                     fr += kr * sr - ki * si
                     fi += kr * si + ki * sr
@@ -194,7 +232,7 @@ def modal_fwd_kernel(
 
 @triton.jit
 def modal_bwd_kernel(
-    p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_start, p_segment, p_carry,
+    p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_start, p_segment, p_kept,
     p_du, p_dpre, p_dpost, p_dstate, p_dk, p_dmode,
     L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
     C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
@@ -224,8 +262,7 @@ def modal_bwd_kernel(
     H = tl.trans(operand(_powers(p_cpow, C - 1 - i, N), DTYPE))
     if HAS_POST:
         O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
-    lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :] + tl.zeros((R, N), tl.float32)
-    li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :] + tl.zeros((R, N), tl.float32)
+    lr, li = _between_chunks(p_pow, C, R, N)
     dT = tl.zeros((C, C), tl.float32)
     wr = tl.zeros((R, N), tl.float32)
     wi = tl.zeros((R, N), tl.float32)
@@ -240,8 +277,8 @@ def modal_bwd_kernel(
         row = b64 * D + h
         adjoint_r = tl.where(tile == tiles - 1, 0.0, adjoint_r)
         adjoint_i = tl.where(tile == tiles - 1, 0.0, adjoint_i)
-        begin = (tile * R + r) * C
-        t = begin[:, None] + i[None, :]
+        begin = ((tile * R + r) * C)[:, None]
+        t = begin + i[None, :]
         x = _load(p_u + b64 * su_b + h * su_c, t, L)
         if HAS_PRE:
             x *= _load(p_pre + b64 * spre_b + h * spre_c, t, L)
@@ -255,15 +292,13 @@ def modal_bwd_kernel(
         ai = li
         segment = t
         if HAS_DOCS:
-            segment = tl.load(p_segment + b64 * L + t, mask=t < L, other=0)
-            own = starts_of(p_start, b64, t, t < L, L, 1)
-            end = starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
-            given = tl.where(t >= end[:, None], x, 0.0)
-            taken = tl.where(own < begin[:, None], dz, 0.0)
-            ar = tl.where((end < begin)[:, None], lr, 0.0)
-            ai = tl.where((end < begin)[:, None], li, 0.0)
+            segment, own, end = _documents(p_start, p_segment, b64, begin, t, L, C)
+            given = tl.where(t >= end, x, 0.0)
+            taken = tl.where(own < begin, dz, 0.0)
+            ar = tl.where(end < begin, lr, 0.0)
+            ai = tl.where(end < begin, li, 0.0)
         # States before each chunk, as forward had them, and adjoint states after each
-        p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
+        p_here = p_kept + (row * tiles + tile) * 2 * N + 2 * n[None, :]
         gr, gi = _pairs(tl.dot(operand(given, DTYPE), G, input_precision=PRECISION), R, N)
         sr, si, _, _ = _scan(ar, ai, gr, gi, tl.load(p_here), tl.load(p_here + 1), R, False, HAS_DOCS)
         qr, qi = _pairs(tl.dot(operand(taken, DTYPE), Q, input_precision=PRECISION), R, N)
@@ -289,12 +324,12 @@ def modal_bwd_kernel(
         if HAS_POST:
             y = tl.dot(operand(_paired(sr, si, R, N), DTYPE), O, input_precision=PRECISION)
             if HAS_DOCS:
-                y = tl.where(own < begin[:, None], y, 0.0)
+                y = tl.where(own < begin, y, 0.0)
             y = _within(y, x, T, segment, HAS_DOCS, DTYPE, PRECISION)
             tl.store(p_dpost + row * L + t, narrow(dy * y, DTYPE), mask=t < L)
         dv = tl.dot(operand(_paired(pr, pi, R, N), DTYPE), H, input_precision=PRECISION)
         if HAS_DOCS:
-            dv = tl.where(t >= end[:, None], dv, 0.0)
+            dv = tl.where(t >= end, dv, 0.0)
         dv = _within(dv, dz, tl.trans(T), segment, HAS_DOCS, DTYPE, PRECISION)
         if HAS_PRE:
             u = _load(p_u + b64 * su_b + h * su_c, t, L)

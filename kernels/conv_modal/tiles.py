@@ -1,8 +1,10 @@
 """The modal scan's backward for 16-bit tensors and up to 16 modes: what `scan` computes, held where products take it from.
 
-A tile's operands are made at the end of the tile before and carried by the loop, so that they go to shared memory once and all
-products take them from there; the parameters' gradients are four sums of products over all rows, which meet the powers of the
-poles at the end; and the adjoint half of the work is done with before the other half begins.
+States before each chunk are forward's, so that only the adjoint scan is left; rows are chunks from the last to the first, for a
+scan from the first row to the last takes half of the shuffles. A tile's operands are made at the end of the tile before and
+carried by the loop, so that they go to shared memory once and all products take them from there. The parameters' gradients are
+four sums of products over all rows, which meet the powers of the poles at the end: dT, dO and dG of the tables' entries, and Z
+of states and adjoint states, whose sum over one mode is that of the pole's power between chunks.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
@@ -13,8 +15,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_modal.scan import _paired, _pairs, _powers, _scan, _times, _within
-from kernels.conv_toeplitz.product import diagonals, load_toeplitz, starts_of
+from kernels.conv_modal.scan import _between_chunks, _documents, _dot_halves, _halves, _paired, _pairs, _powers, _scan, _within
+from kernels.conv_toeplitz.product import diagonals, load_toeplitz
 from kernels.triton_support import narrow, operand
 
 
@@ -46,37 +48,49 @@ def _weighted(M, p_pow, m, weight, C: tl.constexpr, N: tl.constexpr):
 
 
 @triton.jit
+def _within_modes(Z, N: tl.constexpr):
+    """Sums of products of complex numbers, mode by mode, [N], from those of all their parts, [2N of one, 2N of the other]."""
+    pairs = tl.arange(0, 2 * N)
+    Z = tl.where((pairs[:, None] // 2) == (pairs[None, :] // 2), Z, 0.0)
+    parts = tl.reshape(tl.sum(tl.reshape(Z, (N, 2, 2 * N)), axis=0), (2, N, 2))
+    with_real, with_imaginary = tl.split(tl.permute(parts, (1, 2, 0)))
+    rr, ri = tl.split(with_real)
+    ir, ii = tl.split(with_imaginary)
+    return rr - ii, ri + ir
+
+
+@triton.jit
 def modal_tiles_kernel(
-    p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_start, p_segment, p_carry,
+    p_dy, p_u, p_pow, p_cpow, p_table, p_pre, p_post, p_start, p_segment, p_kept,
     p_du, p_dpre, p_dpost, p_dstate, p_dk, p_dmode,
     L, B, tiles, su_b, su_c, spre_b, spre_c, spost_b, spost_c,
     C: tl.constexpr, R: tl.constexpr, N: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr,
     HAS_STATE: tl.constexpr, HAS_DOCS: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid, arguments and results as `modal_bwd_kernel`'s."""
+    """Grid, arguments and results as `modal_bwd_kernel`'s, but p_kept has states before each chunk, (B, D, chunks, N, 2)."""
     h = tl.program_id(0).to(tl.int64)
     D = tl.num_programs(0)
     i = tl.arange(0, C)
     n = tl.arange(0, N)
-    r = tl.arange(0, R)
+    pairs = tl.arange(0, 2 * N)
+    r = R - 1 - tl.arange(0, R)  # chunks from the last to the first
+    chunks = (L + C - 1) // C
     p_pow += h * (C + 1) * 2 * N
     p_cpow += h * (C + 1) * 2 * N
     T = load_toeplitz(p_table + h * 16 * C, 0, C, 2 * C, DTYPE)
-    G = operand(_powers(p_pow, C - 1 - i, N), DTYPE)
-    Q = operand(_powers(p_pow, i + 1, N), DTYPE)
+    Q, Q_rest = _halves(_powers(p_pow, i + 1, N), DTYPE)
     H = tl.trans(operand(_powers(p_cpow, C - 1 - i, N), DTYPE))
     if HAS_POST:
         O = tl.trans(operand(_powers(p_cpow, i + 1, N), DTYPE))  # noqa: E741
-    lr = tl.load(p_pow + C * 2 * N + 2 * n)[None, :] + tl.zeros((R, N), tl.float32)
-    li = tl.load(p_pow + C * 2 * N + 2 * n + 1)[None, :] + tl.zeros((R, N), tl.float32)
+    lr, li = _between_chunks(p_pow, C, R, N)
     dT = tl.zeros((C, C), tl.float32)
     dO = tl.zeros((C, 2 * N), tl.float32)
     dG = tl.zeros((C, 2 * N), tl.float32)
-    zr = tl.zeros((R, N), tl.float32)
-    zi = tl.zeros((R, N), tl.float32)
+    Z = tl.zeros((2 * N, 2 * N), tl.float32)
     adjoint_r = tl.zeros((1, N), tl.float32)
     adjoint_i = tl.zeros((1, N), tl.float32)
     at = r[:, None] * C + i[None, :]  # within a tile
+    state_at = r[:, None] * 2 * N + pairs[None, :]
     steps = (B - tl.program_id(1) + tl.num_programs(1) - 1) // tl.num_programs(1) * tiles
     b64 = tl.program_id(1) + 0 * h  # int64
     start = (tiles - 1) * (R * C)
@@ -101,16 +115,14 @@ def modal_tiles_kernel(
         segment = mask
         if HAS_DOCS:
             begin = (start + r * C)[:, None]
-            segment = tl.load(p_segment + b64 * L + start + at, mask=mask, other=0)
-            own = starts_of(p_start, b64, start + at, mask, L, 1)
-            end = starts_of(p_start, b64, tl.minimum(begin + C - 1, L - 1), begin < L, L, 1)
+            segment, own, end = _documents(p_start, p_segment, b64, begin, start + at, L, C)
             given = tl.where(start + at >= end, x, 0.0)
             taken = tl.where(own < begin, dz, 0.0)
             ar = tl.where(end < begin, lr, 0.0)
             ai = tl.where(end < begin, li, 0.0)
         # Adjoint states after each chunk, and what they give
-        qr, qi = _pairs(tl.dot(taken, Q, input_precision=PRECISION), R, N)
-        pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, True, HAS_DOCS)
+        qr, qi = _pairs(_dot_halves(taken, Q, Q_rest, DTYPE, PRECISION), R, N)
+        pr, pi, adjoint_r, adjoint_i = _scan(ar, ai, qr, qi, adjoint_r, adjoint_i, R, False, HAS_DOCS)
         after = operand(_paired(pr, pi, R, N), DTYPE)
         dG = tl.dot(tl.trans(given), after, dG, input_precision=PRECISION)
         dv = tl.dot(after, H, input_precision=PRECISION)
@@ -122,15 +134,14 @@ def modal_tiles_kernel(
             tl.store(p_dpre + here + at, narrow(dv * u, DTYPE), mask=mask)
             dv *= _element(p_pre + (b64 * spre_b + h * spre_c + start), at, mask)
         tl.store(p_du + here + at, narrow(dv, DTYPE), mask=mask)
-        # States before each chunk, as forward had them
-        p_here = p_carry + (row * tiles + tile) * 2 * N + 2 * n[None, :]
-        gr, gi = _pairs(tl.dot(given, G, input_precision=PRECISION), R, N)
-        sr, si, _, _ = _scan(ar, ai, gr, gi, tl.load(p_here), tl.load(p_here + 1), R, False, HAS_DOCS)
-        before = operand(_paired(sr, si, R, N), DTYPE)
+        # States before each chunk, as forward left them
+        there = (tile * R + r < chunks)[:, None]
+        before = operand(tl.load(p_kept + (row * chunks + tile * R) * 2 * N + state_at, mask=there, other=0.0), DTYPE)
         dO = tl.dot(tl.trans(taken), before, dO, input_precision=PRECISION)
-        after_r, after_i = _times(ar, ai, sr, si, HAS_DOCS)
-        zr += pr * after_r - pi * after_i
-        zi += pr * after_i + pi * after_r
+        passed = after
+        if HAS_DOCS:
+            passed = operand(tl.where(end < begin, after.to(tl.float32), 0.0), DTYPE)
+        Z = tl.dot(tl.trans(passed), before, Z, input_precision=PRECISION)
         # Within a chunk
         if HAS_DOCS:
             for s in range(0, tl.max(segment) + 1):
@@ -165,8 +176,11 @@ def modal_tiles_kernel(
     wr, wi = _weighted(dO, p_pow, i + 1, 1.0 + 0.0 * rising, C, N)
     ur, ui = _weighted(dO, p_pow, i + 1, 1.0 + rising, C, N)
     vr, vi = _weighted(dG, p_pow, C - 1 - i, C - 1 - rising, C, N)
+    zr, zi = _within_modes(Z, N)
+    er = tl.load(p_pow + C * 2 * N + 2 * n)
+    ei = tl.load(p_pow + C * 2 * N + 2 * n + 1)
     p_dmode += part * 4 * N
     tl.store(p_dmode + 2 * n, wr)
     tl.store(p_dmode + 2 * n + 1, wi)
-    tl.store(p_dmode + 2 * N + 2 * n, ur + vr + C * tl.sum(zr, axis=0))
-    tl.store(p_dmode + 2 * N + 2 * n + 1, ui + vi + C * tl.sum(zi, axis=0))
+    tl.store(p_dmode + 2 * N + 2 * n, ur + vr + C * (er * zr - ei * zi))
+    tl.store(p_dmode + 2 * N + 2 * n + 1, ui + vi + C * (er * zi + ei * zr))

@@ -32,6 +32,21 @@ if interpreted():
     _FILTER |= {"C": 16, "R": 16}
 
 
+def _hopper_kernel(u: Tensor) -> Any:
+    """The backward kernel in Gluon; None without warpgroup products, or with another Triton than it was written for."""
+    if not u.is_cuda or torch.cuda.get_device_capability(u.device)[0] != 9 or not triton.__version__.startswith("3.6."):
+        return None
+    from kernels.conv_modal.hopper import modal_hopper_kernel
+
+    return modal_hopper_kernel
+
+
+def _aligned(*tensors: Tensor | None) -> bool:
+    """Whether rows begin where whole vectors do, as copies to shared memory need."""
+    there = [tensor for tensor in tensors if tensor is not None]
+    return not any(of % 16 for tensor in there for of in (tensor.data_ptr(), *tensor.stride()[:2]))
+
+
 class _Plan(NamedTuple):
     """Tokens of a chunk, chunks of a tile, forward's launch options, backward's kernel and its launch options."""
 
@@ -40,6 +55,11 @@ class _Plan(NamedTuple):
     forward: Mapping[str, int]
     kernel: Any
     backward: Mapping[str, int]
+
+    @property
+    def chunk_states(self) -> bool:
+        """Whether backward takes the states before each chunk from forward, or makes them from those before each tile."""
+        return self.kernel is modal_tiles_kernel
 
 
 def _plan(dtype: torch.dtype, padded: int) -> _Plan:
@@ -102,11 +122,14 @@ def _padded(decay: Tensor) -> int:
     return max(triton.next_power_of_2(decay.shape[1]), 8)
 
 
-def carries_shape(u: Tensor, decay: Tensor) -> tuple[int, ...]:
-    """Shape of the states that backward goes on from: (batch, channels, tiles, modes padded, 2)."""
+def kept_states(u: Tensor, decay: Tensor, keep: bool) -> Tensor:
+    """An empty tensor for the states that backward goes on from: before each chunk as `modal_tiles_kernel` multiplies them, or
+    before each tile in float32. (batch, channels, chunks or tiles, modes padded, 2); nothing unless `keep`."""
     padded = _padded(decay)
     plan = _plan(u.dtype, padded)
-    return u.shape[0], u.shape[1], triton.cdiv(u.shape[2], plan.chunk * plan.rows), padded, 2
+    apart, dtype = (plan.chunk, u.dtype) if plan.chunk_states else (plan.chunk * plan.rows, torch.float32)
+    shape = (*u.shape[:2], triton.cdiv(u.shape[2], apart), padded, 2) if keep else (0,)
+    return torch.empty(shape, dtype=dtype, device=u.device)
 
 
 def _strides(*tensors: Tensor | None) -> list[int]:
@@ -145,33 +168,40 @@ def _splits(batch: int, channels: int) -> int:
     return max(min(batch, triton.cdiv(_PROGRAMS, max(channels, 1))), 1)
 
 
-def forward(inputs: Inputs, want_state: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """y, the state after the last token (if wanted), and the states for backward, shaped as `carries_shape` says."""
+def forward(inputs: Inputs, want_state: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """y, the state after the last token (if wanted), and what `kept_states` says."""
     inputs = _dense(inputs)
     u, decay, frequency, residue, skip, pregate, postgate, state, document_starts = inputs
     batch, channels, length = u.shape
     tables = _Tables(decay, frequency, residue, skip, u.dtype)
     y = torch.empty(u.shape, dtype=u.dtype, device=u.device)
-    carries = torch.empty(carries_shape(u, decay), dtype=torch.float32, device=u.device)
+    kept, plan = kept_states(u, decay, keep), _plan(u.dtype, tables.padded)
     after = torch.empty(batch, channels, tables.padded, 2, dtype=torch.float32, device=u.device)
     before = None if state is None else _pad_modes(state, tables.padded)
     if u.numel():
         modal_fwd_kernel[(channels, _splits(batch, channels))](
             *(u, tables.pow, tables.cpow, tables.shifts, pregate, postgate, before, document_starts),
-            *(None if document_starts is None else segments_of(document_starts, tables.chunk), y, carries, after),
-            *(length, batch, carries.shape[2], *_strides(u, pregate, postgate)),
+            *(None if document_starts is None else segments_of(document_starts, tables.chunk), y, kept, after),
+            *(length, batch, triton.cdiv(length, plan.chunk * plan.rows), *_strides(u, pregate, postgate)),
             AFTER=want_state,
+            KEEP=_keep(plan) if keep else "",
             **_flags(inputs, tables.padded),
-            **_plan(u.dtype, tables.padded).forward,
+            **plan.forward,
         )
     else:
         after = after.zero_() if before is None else before.clone()
-    return y, after[:, :, : tables.modes].contiguous() if want_state else decay.new_empty(0), carries
+    return y, after[:, :, : tables.modes].contiguous() if want_state else decay.new_empty(0), kept
 
 
-def backward(dy: Tensor, inputs: Inputs, carries: Tensor) -> tuple[Tensor | None, ...]:
+def _keep(plan: _Plan) -> str:
+    return "chunks" if plan.chunk_states else "tiles"
+
+
+def backward(dy: Tensor, inputs: Inputs, kept: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients of the inputs, document_starts apart; None for what is not there."""
     dy, inputs = dy.contiguous(), _dense(inputs)
+    if not kept.numel():  # differentiated after all
+        _, _, kept = forward(inputs, False, True)
     u, decay, frequency, residue, skip, pregate, postgate, state, document_starts = inputs
     batch, channels, length = u.shape
     tables = _Tables(decay, frequency, residue, skip, u.dtype)
@@ -180,22 +210,26 @@ def backward(dy: Tensor, inputs: Inputs, carries: Tensor) -> tuple[Tensor | None
         return None if tensor is None else torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
 
     du, dpre, dpost = like(u), like(pregate), like(postgate)
-    adjoint = None if state is None else carries.new_zeros(batch, channels, tables.padded, 2)
+    adjoint = None if state is None else decay.new_zeros(batch, channels, tables.padded, 2, dtype=torch.float32)
     # What each program leaves of the gradients of the first taps and of the modes' factors
     splits = _splits(batch, channels)
     new = torch.empty if u.numel() else torch.zeros
     dtaps = new(channels, splits, tables.chunk, dtype=torch.float32, device=u.device)
     dmode = new(channels, splits, 2, tables.padded, 2, dtype=torch.float32, device=u.device)
     if u.numel():
-        plan = _plan(u.dtype, tables.padded)
-        plan.kernel[(channels, splits)](
-            *(dy, u, tables.pow, tables.cpow, tables.shifts, pregate, postgate, document_starts),
-            *(None if document_starts is None else segments_of(document_starts, tables.chunk), carries),
-            *(du, dpre, dpost, adjoint, dtaps, dmode),
-            *(length, batch, carries.shape[2], *_strides(u, pregate, postgate)),
-            **_flags(inputs, tables.padded),
-            **plan.backward,
-        )
+        plan, flags = _plan(u.dtype, tables.padded), _flags(inputs, tables.padded)
+        given = (dy, u, tables.pow, tables.cpow, tables.shifts, pregate, postgate)
+        made = (du, dpre, dpost, adjoint, dtaps, dmode)
+        sizes = (length, batch, triton.cdiv(length, plan.chunk * plan.rows), *_strides(u, pregate, postgate))
+        hopper = _hopper_kernel(u) if plan.chunk_states and document_starts is None else None
+        if hopper is not None:
+            flags = {name: flag for name, flag in flags.items() if name in hopper.arg_names}
+            flags["WHOLE"] = length % (plan.chunk * plan.rows) == 0
+            flags["AHEAD"] = flags["WHOLE"] and _aligned(dy, u, pregate, postgate, kept)
+            hopper[(channels, splits)](*given, kept, *made, *sizes, **flags, num_warps=4)
+        else:
+            segments = None if document_starts is None else segments_of(document_starts, tables.chunk)
+            plan.kernel[(channels, splits)](*given, document_starts, segments, kept, *made, *sizes, **flags, **plan.backward)
     ddecay, dfrequency, dresidue, dskip = tables.gradients(dtaps, dmode, residue, skip)
     dstate = None
     if adjoint is not None:
@@ -236,14 +270,14 @@ def filter_backward(dk: Tensor, decay: Tensor, frequency: Tensor, residue: Tenso
 
 # Bytes that a thread may spill, by number of modes: without documents and states, and with. Elsewhere none.
 _SPILLS = {
-    "forward_bfloat16": {16: (0, 192), 32: (0, 384), 64: (128, 1344)},
-    "backward_bfloat16": {16: (64, 1152), 32: (1600, 2112), 64: (3904, 3840)},
+    "forward_bfloat16": {16: (0, 240), 32: (0, 448), 64: (128, 1536)},
+    "backward_bfloat16": {16: (96, 1152), 32: (1600, 2112), 64: (3904, 3840)},
     "backward_float32": {8: (448, 128), 16: (1024, 448), 32: (832, 928), 64: (2496, 2304)},
 }
 _ANY = 1 << 16
 
 # Arguments that are not in the sequences' dtype
-_FLOATS = "decay frequency residue skip pow cpow state carry after dstate k dk dmode part ddecay dfrequency dresidue dskip"
+_FLOATS = "decay frequency residue skip pow cpow state after dstate k dk dmode part ddecay dfrequency dresidue dskip"
 _POINTERS = {"*fp32": _FLOATS.split(), "*i32": ["start", "segment"]}
 # What is None without its flag
 _OPTIONAL = {
@@ -268,7 +302,7 @@ def shipped() -> Iterator[Configuration]:
     for dtype, modes in ((torch.bfloat16, (16, 32, 64)), (torch.float32, (8, 16, 32, 64))):
         for count, more in product(modes, (False, True)):
             yield from _scan(dtype, count, True, True, more, more)
-    for count in (32, 64):  # loads that run ahead take most memory here
+    for count in (16, 32, 64):  # loads that run ahead take most memory here
         yield from _scan(torch.bfloat16, count, False, True, False, True)
 
 
@@ -282,12 +316,20 @@ def variants() -> Iterator[Configuration]:
 def _scan(dtype: torch.dtype, modes: int, pre: bool, post: bool, documents: bool, state: bool) -> Iterator[Configuration]:
     """Forward and backward. state: one is given and forward leaves one."""
     plan = _plan(dtype, modes)
-    flags = {"HAS_PRE": pre, "HAS_POST": post, "HAS_DOCS": documents, "HAS_STATE": state, "AFTER": state}
-    there = "".join(f"_{flag.removeprefix('HAS_').lower()}" for flag, on in flags.items() if on and flag != "AFTER")
-    for way, kernel, launch in (("forward", modal_fwd_kernel, plan.forward), ("backward", plan.kernel, plan.backward)):
-        name, constants = f"{way}_{str(dtype).removeprefix('torch.')}", flags | {"C": plan.chunk, "R": plan.rows}
+    flags = {"HAS_PRE": pre, "HAS_POST": post, "HAS_DOCS": documents, "HAS_STATE": state}
+    there = "".join(f"_{flag.removeprefix('HAS_').lower()}" for flag, on in flags.items() if on)
+    flags |= {"AFTER": state, "KEEP": _keep(plan), "C": plan.chunk, "R": plan.rows}
+    ways = [("forward", modal_fwd_kernel, plan.forward), ("backward", plan.kernel, plan.backward)]
+    if plan.chunk_states and not documents:
+        from kernels.conv_modal.hopper import modal_hopper_kernel
+
+        for whole, ahead in ((False, False), (True, False), (True, True)):
+            way = "hopper" + "_whole" * whole + "_ahead" * ahead
+            ways.append((way, modal_hopper_kernel, {"num_warps": 4, "WHOLE": whole, "AHEAD": ahead}))
+    for way, kernel, launch in ways:
+        name = f"{way}_{str(dtype).removeprefix('torch.')}"
         spills = _SPILLS.get(name, {}).get(modes, (0, 0))[documents or state]
-        yield replace(_configuration(f"{name}_{modes}{there}", kernel, dtype, modes, constants, launch), spills=spills)
+        yield replace(_configuration(f"{name}_{modes}{there}", kernel, dtype, modes, flags, launch), spills=spills)
 
 
 def _configuration(
@@ -300,6 +342,8 @@ def _configuration(
     signature = {arg: f"*{TRITON_TYPES[dtype]}" if arg.startswith("p_") else "i32" for arg in kernel.arg_names}
     for pointer, names in _POINTERS.items():
         signature |= {f"p_{name}": pointer for name in names}
+    if constants.get("KEEP") == "tiles" or kernel is modal_bwd_kernel:
+        signature["p_kept"] = "*fp32"
     return Configuration(
         name,
         kernel,

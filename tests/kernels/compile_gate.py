@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
 
 from kernels.configurations import Configuration
 
@@ -38,7 +39,8 @@ def compiled(configuration: Configuration) -> dict[str, Any]:
     attributes: dict[Any, Any] = {}
     if configuration.aligned:
         attributes = {(i,): divisible for i, name in enumerate(names) if signature[name][0] in "*i" and name not in constants}
-    source = ASTSource(fn=configuration.kernel, signature=signature, constexprs=constants, attrs=attributes)
+    of_language = GluonASTSource if configuration.kernel.is_gluon() else ASTSource
+    source = of_language(fn=configuration.kernel, signature=signature, constexprs=constants, attrs=attributes)
     options = {"num_warps": configuration.num_warps, "num_stages": configuration.num_stages, **configuration.options}
     result: Any = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:

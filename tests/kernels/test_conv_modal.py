@@ -2,14 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from kernels.conv_modal import conv_modal, conv_modal_state
 from kernels.conv_modal.cases import arguments, case, filter_case, modes, state_case
+from kernels.conv_modal.inputs import Inputs
 from kernels.verification import verify
+from tests.kernels.gluon_emulation import Launcher, emulated
 
 KERNELS = ["modal_bwd_kernel", "modal_tiles_kernel"]
+
+
+def _assembly(code: str, constraints: str, values: list[Tensor], **_: Any) -> Tensor:
+    """`shfl.sync.up` among the pairs of chunks: those that have none so far before them keep their own."""
+    pairs = int(code.split(",")[2]) // 4
+    (x,) = values
+    return torch.cat([x[:, :pairs], x[:, :-pairs]], dim=1)
+
+
+@pytest.fixture
+def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backward goes by the kernel for Hopper, emulated."""
+    from kernels.conv_modal import hopper, hopper_layouts, triton
+
+    plan = triton._plan(torch.bfloat16, 16)._replace(chunk=64, rows=64)
+    monkeypatch.setattr(triton, "_plan", lambda *of: plan)
+    kernel = Launcher(hopper.modal_hopper_kernel, emulated([hopper_layouts, hopper], _assembly))
+    monkeypatch.setattr(triton, "_hopper_kernel", lambda u: kernel)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernel itself is tested")
+@pytest.mark.parametrize(
+    ("dtype", "inputs"),
+    [
+        (torch.float32, arguments(3, 1, 130, 5, fused=True)),
+        (torch.float32, arguments(1, 1, 4112, 16)),  # two tiles
+        (torch.float16, arguments(2, 1, 4096, 9, fused=True)),  # whole ones, copied ahead
+    ],
+)
+def test_the_kernel_for_hopper_computes_the_references_gradients(
+    dtype: torch.dtype, inputs: dict, hopper: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels.conv_modal import triton
+
+    monkeypatch.setattr(triton, "_PROGRAMS", 1)
+    assert not verify(case("test", dtype, inputs), "cpu").failures
 
 
 @pytest.mark.parametrize(
@@ -60,6 +101,30 @@ def test_gradients_are_of_the_kernel_for_their_dtype_and_number_of_modes() -> No
         assert triton._plan(dtype, 16).kernel is triton.modal_tiles_kernel
         assert triton._plan(dtype, 32).kernel is triton.modal_bwd_kernel
     assert triton._plan(torch.float32, 8).kernel is triton.modal_bwd_kernel
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_states_are_kept_where_a_gradient_is_wanted_and_made_again_where_not(
+    kernel: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels.conv_modal import triton
+
+    _take(kernel, monkeypatch)
+    kept: list[bool] = []
+    forward = triton.forward
+    monkeypatch.setattr(triton, "forward", lambda *given: (kept.append(given[-1]), forward(*given))[1])
+    inputs = {name: value.to(device, torch.float32) for name, value in arguments(1, 2, 70, 3, fused=True).items()}
+    conv_modal(**inputs)
+    leaf = inputs["pregate"].requires_grad_()
+    with torch.no_grad():
+        conv_modal(**inputs)
+    assert kept == [False, False]
+    (gradient,) = torch.autograd.grad(conv_modal(**inputs).sum(), leaf)
+    assert kept == [False, False, True]
+    given = [inputs.get(name) for name in Inputs._fields]
+    y, _, states = torch.ops.menagerie.conv_modal(*given, False, False)
+    assert not states.numel()
+    assert torch.equal(torch.autograd.grad(y.sum(), leaf)[0], gradient)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

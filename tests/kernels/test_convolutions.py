@@ -160,7 +160,7 @@ def test_operators_are_registered_right(reference_only: None) -> None:
     nothing = (None, None, None, None)
     torch.library.opcheck(torch.ops.menagerie.conv_fir.default, (u, short, *nothing, starts, True, False))
     torch.library.opcheck(torch.ops.menagerie.conv_toeplitz.default, (u, short, *nothing, starts, True))
-    torch.library.opcheck(torch.ops.menagerie.conv_modal.default, (u, *parts, *nothing, starts, True))
+    torch.library.opcheck(torch.ops.menagerie.conv_modal.default, (u, *parts, *nothing, starts, True, True))
     torch.library.opcheck(torch.ops.menagerie.modal_filter.default, (*parts, 6))
 
 
@@ -171,7 +171,8 @@ def test_shapes_are_known_before_the_kernels_run(device: str) -> None:
     for operator, inputs in (
         (torch.ops.menagerie.conv_fir.default, (u, short, *nothing, True, False)),
         (torch.ops.menagerie.conv_toeplitz.default, (u, short, *nothing, True)),
-        (torch.ops.menagerie.conv_modal.default, (u, *parts, *nothing, True)),
+        (torch.ops.menagerie.conv_modal.default, (u, *parts, *nothing, True, False)),
+        (torch.ops.menagerie.conv_modal.default, (u.bfloat16(), *parts, *nothing, False, True)),
     ):
         torch.library.opcheck(operator, inputs, test_utils=("test_schema", "test_faketensor"))
 
