@@ -29,8 +29,8 @@ class Case:
     operator, reference: called as f(**arguments); they return a tensor or a tuple of tensors (None where there is none).
     arguments: what they are called with. Floating-point tensors are given in float64 and rounded to `dtype` (`keep_float32`
     names those that stay float32); each is differentiated unless `constant` names it. plain: what the error is compared with
-    beside float64; without one the reference in `dtype`. limits: relative L2 error by dtype. scale: of the outputs'
-    gradients.
+    beside float64; without one the reference in `dtype`. limits: relative L2 error by dtype. wide_limits: where they are
+    others, of float32 results of a narrower case, by name ("d<argument>"). scale: of the outputs' gradients.
     """
 
     operator: str
@@ -43,6 +43,7 @@ class Case:
     constant: tuple[str, ...] = ()
     plain: Callable[..., Any] | None = None
     limits: Mapping[torch.dtype, float] = dataclasses.field(default_factory=lambda: LIMITS)
+    wide_limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
     backward: bool = True
     scale: float = 1.0
 
@@ -91,9 +92,11 @@ def verify(case: Case, device: str | torch.device) -> Report:
     for name in truth:
         dtype = results[name].dtype
         twice = 2 * relative_error(usual[name], truth[name]) if name in usual else float("inf")
-        limits[name] = case.limits[case.dtype]
-        if dtype == case.dtype:  # a float32 gradient of 16-bit products has their error, which torch in float32 has not
-            limits[name] = min(limits[name], max(twice, _ROUNDING.get(dtype, 0.0)))
+        limit = case.limits[case.dtype]
+        if dtype != case.dtype:  # a float32 gradient of 16-bit products has their error, which torch in float32 has not
+            limits[name] = case.wide_limits.get(name, limit)
+        else:
+            limits[name] = min(limit, max(twice, _ROUNDING.get(dtype, 0.0)))
     repeatable = all(
         torch.equal(_bits(a), _bits(b)) for a, b in zip(results.values(), (again | gradients_again).values(), strict=True)
     )

@@ -42,10 +42,12 @@ def conv_fft(
     causal one without). skip: (H,), added to the tap of lag 0. Filters and skip are float32 (or u's dtype); sums are
     float32, and float16 operands are used inside on CUDA. kept_frequencies: 1, 1/2 or 1/4: only this fraction of the
     filter's spectrum, the lowest frequencies of the right-angle transform, is used (frequency-sparse convolution), and the
-    rest costs nothing. cu_seqlens or document_starts: documents that are convolved as if each were alone (see
-    `kernels.documents`); longest_document: an upper bound on their lengths, which spares the kernels for longer ones and is not
-    checked on a GPU: a longer document's end may come out as zeros. documents: instead of all three, what `plan_documents` made
-    of them; without it the plan is made when a tensor of boundaries is first seen, or changed, and kept as long as it lives.
+    rest costs nothing; but never fewer than 16 columns of the transform's last factor, so 1/4 is 1/2 for 1024 and 2048 samples
+    and above 8192, and up to 512 all is kept. cu_seqlens or document_starts: documents that are convolved as if each were alone
+    (see `kernels.documents`); longest_document: an upper bound on their lengths, which spares the kernels for longer ones and
+    is not checked on a GPU: a longer document's end may come out as zeros. documents: instead of all three, what
+    `plan_documents` made of them; without it the plan is made when a tensor of boundaries is first seen, or changed, and kept
+    as long as it lives.
     Returns a tensor like u. ValueError on anything else. float32 and float64 on CUDA take the library's FFT, with documents one
     after the other.
     Source: FlashFFTConv (Fu et al. 2023) for the operator; right-angle transforms (Crandall and Fagin 1994) for the method.

@@ -115,7 +115,8 @@ def shipped() -> Iterator[Configuration]:
     flags = {"HAS_PRE": True, "HAS_POST": True, "FULL": True, "FRAMED": False, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
     for points in (4096, 8192):
         for name, kernel, backward in (("fused forward", fused_fwd_kernel, False), ("fused backward", fused_bwd_kernel, True)):
-            p = _plan(points, 1, backward)
+            factors = (BACKWARD if backward else FORWARD)[points]
+            p = Plan(points, 1, points, factors, factors[1], 0.0)
             allowed = SPILLS.get((name, *p.factors), 0)
             yield _configuration(f"{name} {points}", kernel, pointers, flags, options(name, p), allowed, True)
     filters = dict.fromkeys(("TAPS", "REVERSE", "DTAPS", "DREVERSE", "COS", "SIN"), "*fp32") | pointers
@@ -149,11 +150,6 @@ def shipped() -> Iterator[Configuration]:
             yield _configuration(f"{name} {inner}", kernel, pointers, more | {"BN": 16}, launch, allowed, True)
 
     yield from document_configurations()
-
-
-def _plan(inner: int, outer: int, backward: bool) -> Plan:
-    factors = (BACKWARD if backward else FORWARD)[inner]
-    return Plan(inner * outer, outer, inner, factors, factors[1], 0.0)
 
 
 def _configuration(

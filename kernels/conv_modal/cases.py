@@ -15,6 +15,9 @@ from kernels.documents import document_starts_of
 from kernels.verification import CONVOLUTION_LIMITS, Case
 
 _FLOAT32 = ("decay", "frequency", "residue", "skip", "state")
+# One or two slow modes hold most of the norm of these, so roundings do not average out: 0.4e-3 to 7.4e-3 in random cases, and
+# 12e-3 in one of a single channel. States before each chunk, kept in bfloat16, are half of it.
+_MODE_LIMITS: dict[str, float] = dict.fromkeys(("ddecay", "dfrequency", "dresidue"), 8e-3)
 
 
 def modes(channels: int, count: int, slowest: float = 1e-3) -> dict[str, Tensor]:
@@ -58,6 +61,7 @@ def unfused(u: Tensor, pregate: Tensor | None = None, postgate: Tensor | None = 
 
 def case(name: str, dtype: torch.dtype, inputs: dict[str, Any]) -> Case:
     """A case of the inputs; modes and states stay float32."""
+    wide = _MODE_LIMITS if dtype == torch.bfloat16 else {}
     return Case(
         "conv_modal",
         name,
@@ -68,6 +72,7 @@ def case(name: str, dtype: torch.dtype, inputs: dict[str, Any]) -> Case:
         _FLOAT32,
         plain=unfused,
         limits=CONVOLUTION_LIMITS,
+        wide_limits=wide,
     )
 
 

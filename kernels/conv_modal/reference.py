@@ -37,11 +37,11 @@ def conv_modal(
     dtype, wide = u.dtype, torch.promote_types(u.dtype, torch.float32)
     v = u.to(wide) if pregate is None else u.to(wide) * pregate.to(wide)
     pole = torch.exp(torch.complex(decay.to(wide), frequency.to(wide)))  # (channels, modes)
-    weight = torch.view_as_complex(residue.to(wide).contiguous())
+    weight = torch.complex(*residue.to(wide).unbind(-1))
     if state is None:
         x = torch.zeros(u.shape[0], *decay.shape, dtype=pole.dtype, device=u.device)
     else:
-        x = torch.view_as_complex(state.to(wide).contiguous())
+        x = torch.complex(*state.to(wide).unbind(-1))
     outputs = []
     for t in range(u.shape[2]):
         if document_starts is not None:  # a row's first document goes on from the state

@@ -34,7 +34,9 @@ if interpreted():
 
 def _hopper_kernel(u: Tensor) -> Any:
     """The backward kernel in Gluon; None without warpgroup products, or with another Triton than it was written for."""
-    if not u.is_cuda or torch.cuda.get_device_capability(u.device)[0] != 9 or not triton.__version__.startswith("3.6."):
+    if not u.is_cuda or torch.version.hip is not None or not triton.__version__.startswith("3.6."):
+        return None
+    if torch.cuda.get_device_capability(u.device)[0] != 9:
         return None
     from kernels.conv_modal.hopper import modal_hopper_kernel
 
@@ -190,7 +192,7 @@ def forward(inputs: Inputs, want_state: bool, keep: bool) -> tuple[Tensor, Tenso
         )
     else:
         after = after.zero_() if before is None else before.clone()
-    return y, after[:, :, : tables.modes].contiguous() if want_state else decay.new_empty(0), kept
+    return y, after[:, :, : tables.modes].contiguous().to(decay.dtype) if want_state else decay.new_empty(0), kept
 
 
 def _keep(plan: _Plan) -> str:
@@ -233,7 +235,7 @@ def backward(dy: Tensor, inputs: Inputs, kept: Tensor) -> tuple[Tensor | None, .
     ddecay, dfrequency, dresidue, dskip = tables.gradients(dtaps, dmode, residue, skip)
     dstate = None
     if adjoint is not None:
-        factor = torch.view_as_complex(residue)[None] * torch.view_as_complex(adjoint[:, :, : tables.modes].contiguous())
+        factor = torch.complex(*residue.unbind(-1))[None] * torch.view_as_complex(adjoint[:, :, : tables.modes].contiguous())
         dstate = torch.view_as_real(factor.conj().resolve_conj()).contiguous()
     return du, ddecay, dfrequency, dresidue, dskip, dpre, dpost, dstate
 

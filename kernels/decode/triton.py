@@ -14,7 +14,7 @@ from kernels.arguments import empty_like_rows
 from kernels.attention.descriptors import loadable, padded_head, rows_descriptor
 from kernels.configurations import Configuration
 from kernels.decode.split import decode_kernel_combine, decode_kernel_split
-from kernels.decode.splits import Plan, Split, count, plan
+from kernels.decode.splits import Split, count, plan
 from kernels.triton_support import TRITON_TYPES
 
 _LOG2_E = 1.4426950408889634
@@ -32,9 +32,8 @@ def forward(
     prefix_v: Tensor | None,
     window: int,
     scale: float,
-    using: Plan | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """See `reference.forward`. using: another plan than that of `plan`, for measuring."""
+    """See `reference.forward`."""
     B, H, queries, D = q.shape
     o = empty_like_rows(q)
     lse = q.new_empty(B, H, queries, dtype=torch.float32)
@@ -46,7 +45,7 @@ def forward(
         q = q.contiguous()
     BD, processors = padded_head(D), _multiprocessors(q.device)
     has_prefix = prefix_k is not None and prefix_v is not None and prefix_k.shape[1] > 0
-    chosen = using or plan(D, q.dtype, narrow=group <= 16 and not has_prefix)
+    chosen = plan(D, q.dtype, narrow=group <= 16 and not has_prefix)
     own, tile = chosen.own, _tile(group, chosen.own)
     tiles = B * KV * triton.cdiv(group, tile)
     k, v = loadable(k_cache), loadable(v_cache)
