@@ -53,7 +53,7 @@ def constants(p: Plan, device: torch.device) -> tuple[Tensor, ...]:
     """G1, G2 and T."""
     n1, n2 = p.factors
     matrices = fused_matrices(n1, n2, p.keep, p.rows_per_tile // p.side_by_side, device)
-    return *matrices, thread_order(twiddles(n1, n2, True, device), p.side_by_side).contiguous()
+    return *matrices, thread_order(twiddles(n1, n2, True, torch.device("cpu")), p.side_by_side).contiguous().to(device)
 
 
 class Fused:

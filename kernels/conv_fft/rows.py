@@ -48,10 +48,22 @@ class Rows:
 @functools.lru_cache(maxsize=64)
 def whole_rows(batch: int, channels: int, length: int, device: torch.device) -> Rows:
     """Each row of a (batch, channels, length) tensor, whole."""
-    first = torch.arange(batch, device=device, dtype=torch.int64) * (channels * length)
-    lengths = torch.full((batch,), length, device=device, dtype=torch.int32)
+    # Made on the host: what one stream's kernels fill could be read by another stream, which finds it here, before.
+    first = (torch.arange(batch, dtype=torch.int64) * (channels * length)).to(device)
+    lengths = torch.full((batch,), length, dtype=torch.int32)
     count = torch.tensor([0, batch], dtype=torch.int32).to(device)
-    return Rows(first, torch.zeros_like(lengths), lengths, count, (length,), (batch,), length % 8 == 0, True, (0,), length)
+    return Rows(
+        first,
+        torch.zeros_like(lengths).to(device),
+        lengths.to(device),
+        count,
+        (length,),
+        (batch,),
+        length % 8 == 0,
+        True,
+        (0,),
+        length,
+    )
 
 
 def length_classes(length: int, causal: bool) -> tuple[int, ...]:

@@ -49,6 +49,9 @@ _OUTER_TIMES = {
 }
 _INNER_TIMES = {1024: (3.0, 7.4), 2048: (3.6, 10.8), 4096: (5.2, 15.9)}
 
+_HOST = torch.device("cpu")
+"""Where cached constants are made, whole: what a stream's kernels finish could be read by another stream before."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -223,7 +226,7 @@ def in_order(values: Tensor, na: int, nb: int, d: int = 2) -> Tensor:
 def twiddles(n1: int, n2: int, weighted: bool, device: torch.device) -> Tensor:
     """T (n1, n2), complex numbers of two float16 packed in an int32. Weighted: the quarter bin of a right-angle transform."""
     rows = _quarters(n1) if weighted else 4 * torch.arange(n1)
-    return pack(torch.complex(*_phases(rows, torch.arange(n2), n1 * n2)).to(device))
+    return pack(torch.complex(*_phases(rows, torch.arange(n2), n1 * n2))).to(device)
 
 
 @functools.lru_cache(maxsize=64)
@@ -244,7 +247,7 @@ def exact_constants(factors: tuple[int, int], keep: int, device: torch.device) -
 def twiddles_in_two(factors: tuple[int, int], n2: int, device: torch.device) -> Tensor:
     """T of an outer transform of two factors, n2 columns: (Na, n2, Nb), packed."""
     n_a, n_b = factors
-    return twiddles(n_a * n_b, n2, True, device).view(n_b, n_a, n2).permute(1, 2, 0).contiguous()
+    return twiddles(n_a * n_b, n2, True, _HOST).view(n_b, n_a, n2).permute(1, 2, 0).contiguous().to(device)
 
 
 @functools.lru_cache(maxsize=16)
@@ -258,13 +261,13 @@ def radix_constants(
     the threads, (tiles, na / 8, 128 columns), and by lines, (tiles, na / ka, 16, ka, columns).
     """
     parts = [m / 4 for m in _weighted(na)]
-    matrices = (torch.stack([m.view(na // k, k, na) for m in parts], 1).to(device, torch.float16) for k in (8, ka))
+    matrices = (torch.stack([m.view(na // k, k, na) for m in parts], 1).half().to(device) for k in (8, ka))
     between = twiddles(na, 16, True, device)
-    after = twiddles(16 * na, n2, True, device)
+    after = twiddles(16 * na, n2, True, _HOST)
     threads = after.view(16, na // 8, 8, n2 // columns, columns).permute(3, 1, 0, 2, 4)
     threads = threads.reshape(n2 // columns, na // 8, 8, 2, 8, columns // 8, 4, 2).permute(0, 1, 2, 5, 4, 6, 3, 7)
     lines = after.view(16, na // ka, ka, n2 // columns, columns).permute(3, 1, 0, 2, 4)
-    first, second = ((m.contiguous(), between, t.contiguous()) for m, t in zip(matrices, (threads, lines), strict=True))
+    first, second = ((m, between, t.contiguous().to(device)) for m, t in zip(matrices, (threads, lines), strict=True))
     return first, second
 
 
