@@ -1,5 +1,7 @@
 """Which kernels transform the outer factor of long rows, and what they are launched with."""
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false
+
 from __future__ import annotations
 
 import functools

@@ -8,6 +8,7 @@ tile of BN columns has its own power-of-two scale, Z_SCALE (channels, rows, M / 
 
 # Triton's decorators hide from type checkers how kernels are launched and what they return.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportAssignmentType=false
 
 from __future__ import annotations
 

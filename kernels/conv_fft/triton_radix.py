@@ -8,6 +8,7 @@ of its columns. Constants: `transforms.radix_constants`.
 
 # Triton's decorators hide from type checkers how kernels are launched and what they return.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportAssignmentType=false
 
 from __future__ import annotations
 

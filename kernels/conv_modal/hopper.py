@@ -6,6 +6,7 @@ within pairs of chunks in registers, among the pairs of a warp by shuffles, from
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportAttributeAccessIssue=false
 # pyright: reportGeneralTypeIssues=false, reportAssignmentType=false, reportIndexIssue=false, reportOptionalMemberAccess=false
+# pyright: reportOperatorIssue=false
 
 from __future__ import annotations
 
