@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 
 from kernels.conv_fft.triton_complex import power_of_two, times, times_conjugate
-from kernels.conv_fft.triton_fused import load, save
+from kernels.conv_fft.triton_fused import load
+from kernels.conv_fft.triton_outer import save_row
 
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
@@ -143,12 +144,4 @@ def outer_inv_kernel(
             y = tl.dot(tl.trans(fr), zr.to(tl.float16), y)
             y = tl.dot(tl.trans(fi), zi.to(tl.float16), y)
         y *= scale * k_scale
-        first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
-        mask = (sample >= tl.multiple_of(tl.load(SHIFT + r), ALIGN_END)) & (
-            sample < tl.multiple_of(tl.load(LENGTH + r), ALIGN_END)
-        )
-        if HAS_B:
-            save(OUT_B, first + sample, mask, y * load(B, first + sample, mask, False), False, TYPE)
-        if HAS_A:
-            y *= load(A, first + sample, mask, False)
-        save(OUT_A, first + sample, mask, y, False, TYPE)
+        save_row(y, A, OUT_A, B, OUT_B, sample, FIRST, SHIFT, LENGTH, r, i_h * row_length, HAS_A, HAS_B, ALIGN, ALIGN_END, TYPE)

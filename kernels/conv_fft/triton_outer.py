@@ -69,6 +69,21 @@ def gated_row(
     return x
 
 
+@triton.jit
+def save_row(
+    y, A, OUT_A, B, OUT_B, sample, FIRST, SHIFT, LENGTH, r, offset, HAS_A: tl.constexpr, HAS_B: tl.constexpr,
+    ALIGN: tl.constexpr, ALIGN_END: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Store samples y of row r: times A in OUT_A and, where there is a B, times B in OUT_B."""
+    first = tl.multiple_of(tl.load(FIRST + r) + offset, ALIGN)
+    mask = (sample >= tl.multiple_of(tl.load(SHIFT + r), ALIGN_END)) & (sample < tl.multiple_of(tl.load(LENGTH + r), ALIGN_END))
+    if HAS_B:
+        save(OUT_B, first + sample, mask, y * load(B, first + sample, mask, False), False, TYPE)
+    if HAS_A:
+        y *= load(A, first + sample, mask, False)
+    save(OUT_A, first + sample, mask, y, False, TYPE)
+
+
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "capacity", "ROWS"])
 def outer_two_fwd_kernel(
     U, PRE, Z, Z_SCALE, F1R, F1I, F2R, F2I, T1, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
@@ -160,12 +175,4 @@ def outer_two_inv_kernel(
         ei = tl.permute(tl.reshape(ei.to(tl.float16), (NA, BC, NB)), (0, 2, 1))
         y = tl.dot(tl.trans(f1r), tl.reshape(er, (NA, NB * BC)))
         y = tl.dot(tl.trans(f1i), tl.reshape(ei, (NA, NB * BC)), y) * (scale * k_scale)
-        first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
-        mask = (sample >= tl.multiple_of(tl.load(SHIFT + r), ALIGN_END)) & (
-            sample < tl.multiple_of(tl.load(LENGTH + r), ALIGN_END)
-        )
-        if HAS_B:
-            save(OUT_B, first + sample, mask, y * load(B, first + sample, mask, False), False, TYPE)
-        if HAS_A:
-            y *= load(A, first + sample, mask, False)
-        save(OUT_A, first + sample, mask, y, False, TYPE)
+        save_row(y, A, OUT_A, B, OUT_B, sample, FIRST, SHIFT, LENGTH, r, i_h * row_length, HAS_A, HAS_B, ALIGN, ALIGN_END, TYPE)

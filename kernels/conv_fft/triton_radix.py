@@ -16,8 +16,7 @@ import triton
 import triton.language as tl
 
 from kernels.conv_fft.triton_complex import power_of_two, times, times_conjugate
-from kernels.conv_fft.triton_fused import load, save
-from kernels.conv_fft.triton_outer import gated_row
+from kernels.conv_fft.triton_outer import gated_row, save_row
 
 
 @triton.jit
@@ -207,12 +206,4 @@ def outer_radix_inv_kernel(
             e = tl.reshape(tl.permute(_together(e), (2, 0, 6, 5, 4, 3, 1)), (2 * KA, 16 * BC))
             y = tl.dot(tl.load(G + m * (2 * KA * NA) + k[None, :] * NA + a[:, None]), e, y)
         y *= scale * k_scale
-        first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
-        mask = (sample >= tl.multiple_of(tl.load(SHIFT + r), ALIGN_END)) & (
-            sample < tl.multiple_of(tl.load(LENGTH + r), ALIGN_END)
-        )
-        if HAS_B:
-            save(OUT_B, first + sample, mask, y * load(B, first + sample, mask, False), False, TYPE)
-        if HAS_A:
-            y *= load(A, first + sample, mask, False)
-        save(OUT_A, first + sample, mask, y, False, TYPE)
+        save_row(y, A, OUT_A, B, OUT_B, sample, FIRST, SHIFT, LENGTH, r, i_h * row_length, HAS_A, HAS_B, ALIGN, ALIGN_END, TYPE)
