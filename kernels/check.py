@@ -1,7 +1,8 @@
 """Verify every operator on this machine: `python -m kernels.check [OPERATOR…] [--device cuda|cpu]`.
 
 Each case runs forward and backward, twice, and is compared with the reference in float64; the table gives the largest
-relative error and its limit. Operators run in processes of their own, side by side, since most of the time goes into compiling.
+relative error and its limit. An operator's cases are dealt to several processes, side by side, since most of the time goes into
+compiling.
 Exits with 1 if any case fails, with 2 and one line if it cannot start. `--device cpu` needs no GPU: it checks the references in
 each dtype, or with TRITON_INTERPRET=1 the kernels in Triton's interpreter, which is slow.
 """
@@ -16,8 +17,8 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from importlib import import_module
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import torch
@@ -35,9 +36,14 @@ def cases(operator: str) -> Iterator[Case]:
     return import_module(f"kernels.{operator}.cases").cases()
 
 
-def check(operator: str, device: str) -> list[tuple[str, bool]]:
-    """A line of the table for each of an operator's cases, and whether it is right."""
-    return [_check(case, device) for case in cases(operator)]
+def check(operator: str, device: str, share: int = 0, shares: int = 1) -> list[tuple[str, bool]]:
+    """A line of the table for each of an operator's cases, and whether it is right; of every `shares`-th case from `share` on."""
+    return [_check(case, device) for case in islice(cases(operator), share, None, shares)]
+
+
+def _dealt(parts: list[list[tuple[str, bool]]]) -> Iterator[tuple[str, bool]]:
+    """The lines of all shares of an operator in the order of its cases."""
+    return (line for lines in zip_longest(*parts) for line in lines if line is not None)
 
 
 def _check(case: Case, device: str) -> tuple[str, bool]:
@@ -91,9 +97,14 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"torch {torch.__version__} on {where}")
     print(f"{'operator':22} {'case':44} {'dtype':9} {'error':>9} {'limit':>9} {'worst':12} {'s':>6}", flush=True)
     chosen, outcomes = options.operators or operators(), []
-    with ProcessPoolExecutor(min(len(chosen), os.cpu_count() or 1), multiprocessing.get_context("spawn")) as pool:
-        for lines in pool.map(partial(check, device=options.device), chosen):
-            for line, right in lines:
+    processes = os.cpu_count() or 1
+    shares = max(1, processes // 2)
+    with ProcessPoolExecutor(
+        min(len(chosen) * shares, processes), multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
+    ) as pool:
+        parts = [[pool.submit(check, name, options.device, share, shares) for share in range(shares)] for name in chosen]
+        for operator in parts:
+            for line, right in _dealt([share.result() for share in operator]):
                 print(line, flush=True)
                 outcomes.append(right)
     failed = outcomes.count(False)

@@ -20,35 +20,29 @@ _BLOCK, _WARPS = 16384, 16
 _WIDTH_BLOCK = 1024
 _SCALE_BLOCK = 4096
 _IGNORED = -1
-_LOG2E = tl.constexpr(1.4426950408889634)
-_LN2 = tl.constexpr(0.6931471805599453)
-
-
-@triton.jit
-def _exp2_below(x, bound):
-    # x <= bound, but where the product in x is fused with the difference, its lost digits come back: large, for large logits.
-    return tl.exp2(tl.minimum(x - bound, 0.0, propagate_nan=tl.PropagateNan.ALL))
 
 
 @triton.jit
 def _add_block(p_row, n, mask, peak, total):
-    """The running maximum, in base 2, and the sum of exponentials relative to it, with a block more."""
+    """The running maximum, and the sum of exponentials relative to it, with a block more."""
     if mask is None:
         x = tl.load(p_row + n, eviction_policy="evict_last").to(tl.float32)
     else:
         x = tl.load(p_row + n, mask=mask, other=-float("inf"), eviction_policy="evict_last").to(tl.float32)
-    higher = tl.maximum(peak, tl.max(x) * _LOG2E)
-    return higher, total * tl.exp2(peak - higher) + tl.sum(_exp2_below(x * _LOG2E, higher))
+    higher = tl.maximum(peak, tl.max(x))
+    # The difference first: x times log2(e) less its maximum times log2(e), fused, keeps lost digits, which are large for huge x.
+    return higher, total * tl.exp(peak - higher) + tl.sum(tl.exp(x - higher))
 
 
 @triton.jit
 def _write_block(p_row, n, mask, lse, pull):
     if mask is None:
         x = tl.load(p_row + n, eviction_policy="evict_first").to(tl.float32)
-        tl.store(p_row + n, narrow(pull * _exp2_below(x * _LOG2E, lse), p_row.dtype.element_ty))
     else:
         x = tl.load(p_row + n, mask=mask, other=0.0, eviction_policy="evict_first").to(tl.float32)
-        tl.store(p_row + n, narrow(pull * _exp2_below(x * _LOG2E, lse), p_row.dtype.element_ty), mask=mask)
+    # lse is no less than x but for its rounding, which is large for huge x.
+    below = tl.minimum(x - lse, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    tl.store(p_row + n, narrow(pull * tl.exp(below), p_row.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -81,8 +75,8 @@ def softmax_gradient_kernel(
             d = start + tl.arange(0, BD)
             hidden = tl.load(p_hidden + row * hidden_row + d, mask=d < D, other=0.0).to(tl.float32)
             products += hidden * tl.load(p_weight + target * weight_row + d, mask=(d < D) & known, other=0.0).to(tl.float32)
-        exact = tl.sum(products) * _LOG2E  # base 2 from here on
-        rounded = tl.load(logits + target, mask=known, other=0.0).to(tl.float32) * _LOG2E
+        exact = tl.sum(products)
+        rounded = tl.load(logits + target, mask=known, other=0.0).to(tl.float32)
         peak = tl.maximum(exact, rounded)
         total = 0.0
         for start in range(0, whole, BV):
@@ -90,20 +84,20 @@ def softmax_gradient_kernel(
         if TAIL > 0:
             peak, total = _add_block(logits, tail, tail < V, peak, total)
         # The target's own logit counts as it is, not as it was rounded.
-        total = tl.maximum(total - tl.exp2(rounded - peak), 0.0) + tl.exp2(exact - peak)
+        total = tl.maximum(total - tl.exp(rounded - peak), 0.0) + tl.exp(exact - peak)
         # No less than the target's own, where it outweighs all others so far that its rounding took their sum with it.
-        lse = tl.where(total == 0.0, exact, peak + tl.log2(total))
+        lse = tl.where(total == 0.0, exact, peak + tl.log(total))
         share = tl.load(p_share + row)
-        tl.store(p_loss + row, tl.where(known, (lse - exact) * _LN2, float("nan")))
-        tl.store(p_lse + row, lse * _LN2)
+        tl.store(p_loss + row, tl.where(known, lse - exact, float("nan")))
+        tl.store(p_lse + row, lse)
         if GRADIENT:
-            pull = share * (1.0 + 2.0 * z_loss * lse * _LN2)
+            pull = share * (1.0 + 2.0 * z_loss * lse)
             for start in range(0, whole, BV):
                 _write_block(logits, start + tl.arange(0, BV), None, lse, pull)
             if TAIL > 0:
                 _write_block(logits, tail, tail < V, lse, pull)
             tl.debug_barrier()  # the target's column was written by another thread
-            own = pull * tl.exp2(exact - lse) - share
+            own = pull * tl.exp(exact - lse) - share
             tl.store(logits + target, narrow(own, dtype), mask=known)
 
 
