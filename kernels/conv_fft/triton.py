@@ -19,6 +19,7 @@ from kernels.conv_fft.launch_fused import SPILLS, Fused, options
 from kernels.conv_fft.launch_long import INNER_SPILLS, Long, inner_options
 from kernels.conv_fft.launch_outer import SPILLS as OUTER_SPILLS
 from kernels.conv_fft.launch_outer import outer_kernels, outer_options
+from kernels.conv_fft.launch_short import Short, is_short
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, INNER, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
@@ -42,6 +43,9 @@ def forward(
     for i, length in enumerate(table_rows.longest):
         if table_rows.blocks[i]:
             Blocks(u, k, table_rows, i).forward(u, pre, post, y)
+            continue
+        if is_short(length, reverse, fraction):
+            Short(u, k, table_rows, i).forward(u, pre, post, y)
             continue
         p = plan(length, fraction, pre is not None or post is not None)
         (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).forward(u, pre, post, y)
@@ -68,6 +72,9 @@ def backward(
     for i, length in enumerate(table_rows.longest):
         if table_rows.blocks[i]:
             Blocks(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
+            continue
+        if is_short(length, reverse, fraction):
+            Short(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
             continue
         p = plan(length, fraction, pre is not None or post is not None, backward=True)
         (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).backward(
