@@ -15,8 +15,8 @@ from kernels.conv_fft.rows import Rows
 from kernels.conv_fft.triton_short import short_bwd_kernel, short_fwd_kernel
 from kernels.triton_support import TRITON_TYPES
 
-# Rows of more samples are transformed.
-LONGEST = 512
+# Rows of more samples are transformed, by kernel.
+LONGEST: dict[str, int] = {"short forward": 512, "short backward": 512}
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
 PROGRAMS = 1024
 
@@ -34,9 +34,9 @@ def options(kernel: str, samples: int) -> dict[str, Any]:
     return found | ({"maxnreg": limit} if limit else {})
 
 
-def is_short(length: int, reverse: Tensor | None, fraction: float) -> bool:
+def is_short(kernel: str, length: int, reverse: Tensor | None, fraction: float) -> bool:
     """Whether rows of a class of up to `length` samples are convolved here."""
-    return length <= LONGEST and reverse is None and fraction == 1
+    return length <= LONGEST[kernel] and reverse is None and fraction == 1
 
 
 class Short:

@@ -44,7 +44,7 @@ def forward(
         if table_rows.blocks[i]:
             Blocks(u, k, table_rows, i).forward(u, pre, post, y)
             continue
-        if is_short(length, reverse, fraction):
+        if is_short("short forward", length, reverse, fraction):
             Short(u, k, table_rows, i).forward(u, pre, post, y)
             continue
         p = plan(length, fraction, pre is not None or post is not None)
@@ -73,7 +73,7 @@ def backward(
         if table_rows.blocks[i]:
             Blocks(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
             continue
-        if is_short(length, reverse, fraction):
+        if is_short("short backward", length, reverse, fraction):
             Short(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
             continue
         p = plan(length, fraction, pre is not None or post is not None, backward=True)
