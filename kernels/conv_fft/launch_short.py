@@ -17,6 +17,8 @@ from kernels.triton_support import TRITON_TYPES
 
 # Rows of more samples are transformed, by kernel.
 LONGEST: dict[str, int] = {"short forward": 512, "short backward": 512}
+# Samples of a block, and rows of a tile.
+BLOCK = 64
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
 PROGRAMS = 1024
 
@@ -37,6 +39,11 @@ def options(kernel: str, samples: int) -> dict[str, Any]:
 def is_short(kernel: str, length: int, reverse: Tensor | None, fraction: float) -> bool:
     """Whether rows of a class of up to `length` samples are convolved here."""
     return length <= LONGEST[kernel] and reverse is None and fraction == 1
+
+
+def whole_blocks(rows: Rows, i: int) -> int:
+    """Samples of a class's longest frame, in whole blocks: the kernels leave out what is beyond."""
+    return BLOCK * triton.cdiv(min(rows.longest[i], rows.frame), BLOCK)
 
 
 class Short:

@@ -19,7 +19,7 @@ from kernels.conv_fft.launch_fused import SPILLS, Fused, options
 from kernels.conv_fft.launch_long import INNER_SPILLS, Long, inner_options
 from kernels.conv_fft.launch_outer import SPILLS as OUTER_SPILLS
 from kernels.conv_fft.launch_outer import outer_kernels, outer_options
-from kernels.conv_fft.launch_short import Short, is_short
+from kernels.conv_fft.launch_short import Short, is_short, whole_blocks
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, INNER, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
@@ -50,7 +50,7 @@ def forward(
         p = plan(length, fraction, pre is not None or post is not None)
         (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).forward(u, pre, post, y)
     if document_starts is not None and longest:
-        _zero_tails(table_rows, y)
+        _zero_tails(table_rows, is_short("short forward", table_rows.longest[-1], reverse, fraction), y)
     return y
 
 
@@ -81,16 +81,18 @@ def backward(
             dy, u, pre, post, du, dpre, dpost, dk, dreverse
         )
     if document_starts is not None and longest:
-        _zero_tails(table_rows, du, dpre, dpost)
+        _zero_tails(table_rows, is_short("short backward", table_rows.longest[-1], reverse, fraction), du, dpre, dpost)
     return du, dk, dreverse, dpre, dpost
 
 
-def _zero_tails(table_rows: Rows, *results: Tensor | None) -> None:
-    """Zeros where a document is longer than the caller said, and the kernels leave it out."""
+def _zero_tails(table_rows: Rows, short: bool, *results: Tensor | None) -> None:
+    """Zeros where a document is longer than the caller said, and the kernels leave it out. short: the last class is."""
     last = len(table_rows.longest) - 1
     limit = table_rows.longest[last]
     if table_rows.blocks[last]:
         limit = min(limit, table_rows.frame)
+    elif short:
+        limit = whole_blocks(table_rows, last)
     for result in results:
         if result is not None:
             zero_tails_kernel[(result.shape[1],)](

@@ -21,10 +21,11 @@ HALF, BRAIN = torch.float16, torch.bfloat16
 @pytest.fixture(autouse=True)
 def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter runs programs one after the other: as few as a channel needs."""
-    from kernels.conv_fft import launch_fused
+    from kernels.conv_fft import launch_fused, launch_short
 
     if not torch.cuda.is_available():
         monkeypatch.setattr(launch_fused, "PROGRAMS", 4)
+        monkeypatch.setattr(launch_short, "PROGRAMS", 4)
 
 
 @pytest.mark.parametrize(
