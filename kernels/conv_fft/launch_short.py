@@ -12,27 +12,29 @@ import triton
 from torch import Tensor
 
 from kernels.conv_fft.rows import Rows
-from kernels.conv_fft.triton_short import short_bwd_kernel, short_fwd_kernel
+from kernels.conv_fft.triton_short import short_bwd_kernel, short_fwd_kernel, short_taps_kernel
 from kernels.triton_support import TRITON_TYPES
 
 # Rows of more samples are transformed, by kernel.
 LONGEST: dict[str, int] = {"short forward": 512, "short backward": 512}
-# Samples of a block, and rows of a tile.
+# Samples of a block.
 BLOCK = 64
+# Taps whose gradients a program sums.
+TILE = 128
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
 PROGRAMS = 1024
 
 
-# Samples of a block, and registers a thread may have, by kernel.
-WIDTH: dict[str, int] = {"short forward": 64, "short backward": 64}
-REGISTERS: dict[str, int] = {}
+# Rows of a tile, and registers a thread may have, by kernel.
+ROWS: dict[str, int] = {"short forward": 32, "short backward": 32}
+REGISTERS: dict[tuple[str, int], int] = {}
 
 
 def options(kernel: str, samples: int) -> dict[str, Any]:
     """Constants and launch options, by the longest row."""
-    width = WIDTH[kernel]
-    limit = REGISTERS.get(kernel)
-    found = {"NB": triton.cdiv(samples, width), "W": width, "num_warps": 4, "num_stages": 1}
+    blocks = triton.cdiv(samples, BLOCK)
+    limit = REGISTERS.get((kernel, blocks))
+    found = {"NB": blocks, "W": BLOCK, "R": ROWS[kernel], "num_warps": 4, "num_stages": 1}
     return found | ({"maxnreg": limit} if limit else {})
 
 
@@ -52,41 +54,47 @@ class Short:
     def __init__(self, u: Tensor, k: Tensor, rows: Rows, i: int) -> None:
         self.channels, self.length = u.shape[1:]
         self.rows, self.i = rows, i
-        self.longest = min(rows.longest[i], rows.frame)
-        tiles = triton.cdiv(rows.most[i], 64)
-        self.split = max(1, min(tiles, triton.cdiv(PROGRAMS, self.channels)))
+        self.samples = whole_blocks(rows, i)
         self.taps = k
         self.type = TRITON_TYPES[u.dtype]
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
-        chosen = options("short forward", self.longest)
-        short_fwd_kernel[(self.split, self.channels)](
-            u, pre, post, y, self.taps, self._shifts(chosen), *self._table(), **self._flags(pre, post, chosen), **chosen
-        )  # fmt: skip
+        chosen = options("short forward", self.samples)
+        split = self._split(chosen)
+        short_fwd_kernel[(split, self.channels)](
+            u, pre, post, y, self.taps, self._shifts(split), *self._table(), **self._flags(pre, post, chosen), **chosen
+        )
 
     def backward(
         self, dy: Tensor, u: Tensor, pre: Tensor | None, post: Tensor | None, du: Tensor, dpre: Tensor | None,
         dpost: Tensor | None, dk: Tensor,
     ) -> None:  # fmt: skip
         """Writes du, dpre, dpost and adds to dk."""
-        chosen = options("short backward", self.longest)
-        sums = dk.new_empty((self.split, self.channels, chosen["W"] * chosen["NB"]))
-        short_bwd_kernel[(self.split, self.channels)](
-            dy, u, pre, post, du, dpre, dpost, sums, self.taps, self._shifts(chosen), *self._table(),
+        chosen = options("short backward", self.samples)
+        split = self._split(chosen)
+        sums = dk.new_empty((split, self.channels, 4, self.samples))
+        short_bwd_kernel[(split, self.channels)](
+            dy, u, pre, post, du, dpre, dpost, sums, self.taps, self._shifts(split), *self._table(),
             **self._flags(pre, post, chosen), **chosen,
         )  # fmt: skip
-        most = min(dk.shape[1], sums.shape[2])
-        dk[:, :most] += (sums.sum(0) if self.split > 1 else sums[0])[:, :most]
+        short_taps_kernel[(triton.cdiv(self.samples, TILE), self.channels)](
+            sums, dk, split, dk.shape[1], N=self.samples, TILE=TILE, num_warps=1
+        )
 
-    def _shifts(self, chosen: dict[str, Any]) -> Tensor:
-        shape = (self.split, self.channels, 8, chosen["W"] * (chosen["NB"] + 1))
+    def _split(self, chosen: dict[str, Any]) -> int:
+        """Programs that share a channel's rows."""
+        tiles = triton.cdiv(self.rows.most[self.i], chosen["R"])
+        return max(1, min(tiles, triton.cdiv(PROGRAMS, self.channels)))
+
+    def _shifts(self, split: int) -> Tensor:
+        shape = (split, self.channels, 8, self.samples + BLOCK)
         return torch.empty(shape, dtype=torch.float16, device=self.taps.device)
 
     def _table(self) -> tuple[Any, ...]:
         return self.rows.first, self.rows.shift, self.rows.length, self.rows.count, self.i, self.length, self.taps.shape[1]
 
     def _flags(self, pre: Tensor | None, post: Tensor | None, chosen: dict[str, Any]) -> dict[str, Any]:
-        full = self.rows.full and self.length == chosen["W"] * chosen["NB"] and self.rows.most[self.i] % 64 == 0
+        full = self.rows.full and self.length == self.samples and self.rows.most[self.i] % chosen["R"] == 0
         return {
             "HAS_PRE": pre is not None, "HAS_POST": post is not None, "FULL": full, "ALIGN": 8 if self.rows.aligned else 1,
             "TYPE": self.type, "FRAMED": self.rows.aligned and not full,

@@ -75,17 +75,39 @@ def _toeplitz(p_shifts, d: tl.constexpr, NB: tl.constexpr, W: tl.constexpr):
 
 
 @triton.jit
-def _tables(p_shifts, NB: tl.constexpr, W: tl.constexpr):
-    tables = ()
-    for d in tl.static_range(NB):
-        tables += (_toeplitz(p_shifts, d, NB, W),)
-    return tables
+def _zeros(NB: tl.constexpr, W: tl.constexpr, R: tl.constexpr):
+    sums = ()
+    for _ in tl.static_range(NB):
+        sums += (tl.zeros((W, R), tl.float32),)
+    return sums
 
 
 @triton.jit
-def _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN: tl.constexpr):
+def _convolved(p_shifts, x, NB: tl.constexpr, W: tl.constexpr, R: tl.constexpr, TRANSPOSED: tl.constexpr):
+    """Blocks (W, R) of samples by rows: y_i, or dx_i."""
+    sums = _zeros(NB, W, R)
+    for d in tl.static_range(NB):
+        m = _toeplitz(p_shifts, d, NB, W)
+        found = ()
+        for i in tl.static_range(NB):
+            if TRANSPOSED:
+                if i + d < NB:
+                    found += (tl.dot(m, tl.trans(x[i + d]), sums[i]),)
+                else:
+                    found += (sums[i],)
+            else:
+                if i >= d:
+                    found += (tl.dot(tl.trans(m), tl.trans(x[i - d]), sums[i]),)
+                else:
+                    found += (sums[i],)
+        sums = found
+    return sums
+
+
+@triton.jit
+def _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN: tl.constexpr, R: tl.constexpr):
     """Where the frames of 64 rows begin, and where in them the rows begin and end, each (64, 1)."""
-    row = r + tl.arange(0, 64)
+    row = r + tl.arange(0, R)
     there = row < end
     first = tl.multiple_of(tl.load(FIRST + row, mask=there, other=0) + offset, ALIGN)[:, None]
     shift = tl.load(SHIFT + row, mask=there, other=0)[:, None]
@@ -95,13 +117,12 @@ def _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN: tl.constexpr):
 @triton.jit
 def _inputs(
     U, GATE, first, shift, length, NB: tl.constexpr, W: tl.constexpr, HAS_GATE: tl.constexpr, FULL: tl.constexpr,
-    FRAMED: tl.constexpr,
+    FRAMED: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
     """Blocks of 64 rows' samples times their gates, NB of (64, 64) in float16, and the rows' exponents (64,)."""
     t = tl.arange(0, W)[None, :]
-    top = tl.zeros((64,), tl.int32)
-    found = ()
-    exponents = ()
+    largest = tl.zeros((R,), tl.float32)
+    products = ()
     for j in tl.static_range(NB):
         sample = W * j + t
         read = sample // 8 * 8 < length if FRAMED else (sample >= shift) & (sample < length)
@@ -110,37 +131,26 @@ def _inputs(
             x *= load(GATE, first + sample, read, FULL)
         if FRAMED:
             x = framed(x, sample, shift, length)
-        # A block's own exponent first: to wait for the row's, all would have to stay in float32.
-        e = _exponent(tl.max(tl.abs(x), axis=1))
-        top = tl.maximum(top, e)
-        found += ((x * _inverse(e)[:, None]).to(tl.float16),)
-        exponents += (e,)
+        largest = tl.maximum(largest, tl.max(tl.abs(x), axis=1))
+        products += (x,)
+    e = _exponent(largest)
+    inverse = _inverse(e)[:, None]
     blocks = ()
     for j in tl.static_range(NB):
-        ratio = _power(tl.maximum(127 + exponents[j] - top, 0))[:, None]
-        blocks += ((found[j].to(tl.float32) * ratio).to(tl.float16),)
-    return blocks, top
-
-
-@triton.jit
-def _nothing(NB: tl.constexpr, W: tl.constexpr):
-    """Blocks for which no register is needed."""
-    blocks = ()
-    for _ in tl.static_range(NB):
-        blocks += (tl.zeros((64, W), tl.float16),)
-    return blocks
+        blocks += ((products[j] * inverse).to(tl.float16),)
+    return blocks, e
 
 
 @triton.jit
 def _store(
     pointer, GATE, first, j: tl.constexpr, shift, length, value, HAS_GATE: tl.constexpr, TYPE: tl.constexpr,
-    FULL: tl.constexpr, FRAMED: tl.constexpr, W: tl.constexpr,
+    FULL: tl.constexpr, FRAMED: tl.constexpr, W: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
     """Block j of rows, times a gate."""
     if FRAMED:
-        start = tl.zeros((64, 1), tl.int32) + W * j
-        head, tail = edges_of(value, start, shift, length, 64, W)
-        save_framed(pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE, TYPE, 64, W)
+        start = tl.zeros((R, 1), tl.int32) + W * j
+        head, tail = edges_of(value, start, shift, length, R, W)
+        save_framed(pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE, TYPE, R, W)
     else:
         sample = W * j + tl.arange(0, W)[None, :]
         mask = (sample >= shift) & (sample < length)
@@ -150,118 +160,133 @@ def _store(
 
 
 @triton.jit
-def _diagonals(M, W: tl.constexpr):
-    """Sums of a (W, W) matrix's diagonals t - s = l: of l = 0 ... W - 1 and of l - W, both (W,)."""
-    s = tl.arange(0, W)[:, None]
-    lag = tl.arange(0, W)[None, :]
-    turned = tl.gather(M, (s + lag) % W, axis=1)
-    return tl.sum(tl.where(s + lag < W, turned, 0.0), axis=0), tl.sum(tl.where(s + lag >= W, turned, 0.0), axis=0)
+def _halves_apart(x, R: tl.constexpr):
+    """Samples (R, 64) in the order in which a thread gets each of the first 32, and the one 32 further on, as rows of a product."""
+    return tl.reshape(tl.permute(tl.reshape(x, (R, 2, 4, 8)), (0, 2, 1, 3)), (R, 64))
+
+
+@triton.jit
+def _lags(M, after):
+    """Sums (64,) over t - s = l of M (64 t, 64 s) where t >= s, and over t - s = l - 64 of `after` where t < s: l < 32, and on.
+
+    Rows t are in the order of `_halves_apart`. Halves of t first, for they are in one thread; so are halves of s.
+    """
+    row = tl.arange(0, 64)[:, None]
+    t = row // 8 % 2 * 32 + row // 16 * 8 + row % 8
+    both = tl.where(t >= tl.arange(0, 64)[None, :], M, after)
+    parts = tl.permute(tl.reshape(both, (4, 2, 8, 2, 32)), (0, 2, 4, 1, 3))  # t / 8 % 4, t % 8, s % 32, t / 32, s / 32
+    early, late = tl.split(parts)
+    a, b = tl.split(early)
+    c, d = tl.split(late)
+    near = tl.reshape(a + d, (32, 32))
+    far = tl.reshape(b + c, (32, 32))
+    t = tl.arange(0, 32)[:, None]
+    s = tl.arange(0, 32)[None, :]
+    low = tl.gather(tl.where(t >= s, near, far), (t - s) & 31, axis=1)
+    high = tl.gather(tl.where(t >= s, far, near), (t - s) & 31, axis=1)
+    return tl.sum(tl.reshape(low, (8, 4, 32)), axis=0), tl.sum(tl.reshape(high, (8, 4, 32)), axis=0)
+
+
+@triton.jit
+def _add(p_sum, part, several, WIDTH: tl.constexpr):
+    """Four parts of 32 sums, added to those before, if any."""
+    at = p_sum + tl.arange(0, 4)[:, None] * WIDTH + tl.arange(0, 32)[None, :]
+    tl.store(at, part + tl.load(at, mask=tl.zeros((4, 32), tl.int1) | several, other=0.0))
 
 
 # What varies from launch to launch: no kernel is compiled for its values.
 @triton.jit(do_not_specialize=["WHICH", "taps"])
 def short_fwd_kernel(
     U, PRE, POST, Y, TAPS, SHIFTS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, taps,
-    NB: tl.constexpr, W: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr,
+    NB: tl.constexpr, W: tl.constexpr, R: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr,
     ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
-    """Grid (splits, channels). Rows COUNT[WHICH] ... COUNT[WHICH + 1] of the table FIRST, SHIFT, LENGTH, 64 at a time.
-
-    SHIFTS (splits, channels, 8, W (NB + 1)) float16 is scratch. FULL: rows have W NB samples each, and fill tiles. FRAMED:
-    others, whose frames begin at multiples of eight.
-    """
     i_s = tl.program_id(0)
     i_h = tl.program_id(1).to(tl.int64)
-    begin = tl.load(COUNT + WHICH) + i_s * 64
+    begin = tl.load(COUNT + WHICH) + i_s * R
     end = tl.load(COUNT + WHICH + 1)
     if begin >= end:
         return
-    step = tl.num_programs(0) * 64
+    step = tl.num_programs(0) * R
     offset = i_h * row_length
     p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (W * NB + W))
     k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB, W))
     for r in range(begin, end, step):
-        first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN)
-        x, e = _inputs(U, PRE, first, shift, length, NB, W, HAS_PRE, FULL, FRAMED)
-        m = _tables(p_shifts, NB, W)
+        first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN, R)
+        x, e = _inputs(U, PRE, first, shift, length, NB, W, HAS_PRE, FULL, FRAMED, R)
+        y = _convolved(p_shifts, x, NB, W, R, False)
         scale = _scale(e)[:, None]
         for i in tl.static_range(NB):
-            y = tl.dot(x[i], m[0])
-            for d in tl.static_range(1, i + 1):
-                y = tl.dot(x[i - d], m[d], y)
-            _store(Y, POST, first, i, shift, length, y * scale * k_scale, HAS_POST, TYPE, FULL, FRAMED, W)
+            _store(Y, POST, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, HAS_POST, TYPE, FULL, FRAMED, W, R)
 
 
 # What varies from launch to launch: no kernel is compiled for its values.
 @triton.jit(do_not_specialize=["WHICH", "taps"])
 def short_bwd_kernel(
     DY, U, PRE, POST, DU, DPRE, DPOST, DK, TAPS, SHIFTS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, taps,
-    NB: tl.constexpr, W: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr,
+    NB: tl.constexpr, W: tl.constexpr, R: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr,
     ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
-    """Gradients. DK (splits, channels, W NB) float32: sums over a program's rows."""
+    """Gradients. DK (splits, channels, 4, W NB) float32: sums over a program's rows, in four parts."""
     i_s = tl.program_id(0)
     i_h = tl.program_id(1).to(tl.int64)
-    begin = tl.load(COUNT + WHICH) + i_s * 64
+    begin = tl.load(COUNT + WHICH) + i_s * R
     end = tl.load(COUNT + WHICH + 1)
-    t = tl.arange(0, W)
-    p_sum = DK + (i_s * tl.num_programs(1) + i_h) * (W * NB)
+    p_sum = DK + (i_s * tl.num_programs(1) + i_h) * (4 * W * NB)
     if begin >= end:
-        for d in tl.static_range(NB):
-            tl.store(p_sum + W * d + t, tl.zeros((W,), tl.float32))
+        for d in tl.static_range(4 * NB):
+            tl.store(p_sum + W * d + tl.arange(0, W), tl.zeros((W,), tl.float32))
         return
-    step = tl.num_programs(0) * 64
+    step = tl.num_programs(0) * R
     offset = i_h * row_length
     p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (W * NB + W))
     k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB, W))
-    first, shift, length = _place(FIRST, SHIFT, LENGTH, begin, end, offset, ALIGN)
-    x, x_e = _inputs(U, PRE, first, shift, length, NB, W, HAS_PRE, FULL, FRAMED)
-    sums = ()
-    for _ in tl.static_range(NB):
-        sums += (tl.zeros((W,), tl.float32),)
     for r in range(begin, end, step):
-        g, g_e = _inputs(DY, POST, first, shift, length, NB, W, HAS_POST, FULL, FRAMED)
+        first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN, R)
+        x, x_e = _inputs(U, PRE, first, shift, length, NB, W, HAS_PRE, FULL, FRAMED, R)
+        if HAS_POST:
+            y = _convolved(p_shifts, x, NB, W, R, False)
+            scale = _scale(x_e)[:, None]
+            for i in tl.static_range(NB):
+                _store(DPOST, DY, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, True, TYPE, FULL, FRAMED, W, R)
+        g, g_e = _inputs(DY, POST, first, shift, length, NB, W, HAS_POST, FULL, FRAMED, R)
         # Rows meet in the taps' gradient: they are brought to one scale, that of the loudest.
         both = x_e + g_e
         top = tl.max(both, axis=0)
         ratio = _power(tl.maximum(127 + both - top, 0)).to(tl.float16)[:, None]
-        level = ()
-        for j in tl.static_range(NB):
-            level += (g[j] * ratio,)
         half = (top - 282) // 2  # in two steps: their product may be no number of float32
         one = _power(127 + half)
         other = _power(127 + top - 282 - half)
-        parts = ()
-        for d in tl.static_range(NB):
-            dm = tl.dot(tl.trans(x[0]), level[d])
-            for j in tl.static_range(1, NB - d):
-                dm = tl.dot(tl.trans(x[j]), level[j + d], dm)
-            ahead, behind = _diagonals(dm, W)
-            if d > 0:
-                parts = parts[:-1] + (parts[d - 1] + behind * one * other,)
-            parts += (sums[d] + ahead * one * other,)
-        sums = parts
-        m = _tables(p_shifts, NB, W)
-        if HAS_POST:
-            scale = _scale(x_e)[:, None]
-            for i in tl.static_range(NB):
-                y = tl.dot(x[i], m[0])
-                for d in tl.static_range(1, i + 1):
-                    y = tl.dot(x[i - d], m[d], y)
-                _store(DPOST, DY, first, i, shift, length, y * scale * k_scale, True, TYPE, FULL, FRAMED, W)
+        left = ()
+        for j in tl.static_range(NB):
+            left += (tl.trans(_halves_apart(g[j] * ratio, R)),)
+        after = tl.zeros((W, W), tl.float32)
+        for d in tl.static_range(NB - 1, -1, -1):
+            dm = tl.zeros((W, W), tl.float32)
+            for j in tl.static_range(NB - d):
+                dm = tl.dot(left[j + d], x[j], dm)
+            low, high = _lags(dm, after)
+            after = dm
+            _add(p_sum + W * d, low * one * other, r > begin, W * NB)
+            _add(p_sum + W * d + W // 2, high * one * other, r > begin, W * NB)
+        dx = _convolved(p_shifts, g, NB, W, R, True)
         scale = _scale(g_e)[:, None]
         for j in tl.static_range(NB):
-            dx = tl.dot(g[j], tl.trans(m[0]))
-            for d in tl.static_range(1, NB - j):
-                dx = tl.dot(g[j + d], tl.trans(m[d]), dx)
-            dx = dx * scale * k_scale
+            z = tl.trans(dx[j]) * scale * k_scale
             if HAS_PRE:
-                _store(DPRE, U, first, j, shift, length, dx, True, TYPE, FULL, FRAMED, W)
-            _store(DU, PRE, first, j, shift, length, dx, HAS_PRE, TYPE, FULL, FRAMED, W)
-        if r + step < end:
-            first, shift, length = _place(FIRST, SHIFT, LENGTH, r + step, end, offset, ALIGN)
-            x, x_e = _inputs(U, PRE, first, shift, length, NB, W, HAS_PRE, FULL, FRAMED)
-        else:
-            x = _nothing(NB, W)
-    for d in tl.static_range(NB):
-        tl.store(p_sum + W * d + t, sums[d])
+                _store(DPRE, U, first, j, shift, length, z, True, TYPE, FULL, FRAMED, W, R)
+            _store(DU, PRE, first, j, shift, length, z, HAS_PRE, TYPE, FULL, FRAMED, W, R)
+
+
+@triton.jit(do_not_specialize=["parts", "taps"])
+def short_taps_kernel(SUMS, DK, parts, taps, N: tl.constexpr, TILE: tl.constexpr):
+    """Grid (tiles, channels): add to DK (channels, taps) the sums (parts, channels, 4, N), in a fixed order."""
+    i_h = tl.program_id(1).to(tl.int64)
+    lag = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    there = (lag < taps) & (lag < N)
+    total = tl.load(DK + i_h * taps + lag, mask=there, other=0.0)
+    for i in range(parts):
+        p_sum = SUMS + (i * tl.num_programs(1) + i_h) * (4 * N) + lag
+        for w in tl.static_range(4):
+            total += tl.load(p_sum + w * N, mask=there, other=0.0)
+    tl.store(DK + i_h * taps + lag, total, mask=there)
