@@ -95,6 +95,9 @@ def cases() -> Iterator[Case]:
     half = torch.float16
     for length in (256, 512, 1024, 2048, 4096, 8192):
         yield case(f"gated, skip, {length}", 6, 16, length, skip=True)
+    for length, taps in ((64, 64), (100, 17), (300, 1000), (256, 300)):
+        yield case(f"gated, 70 rows of {length}, {taps} taps", 70, 8, length, taps)
+    yield case("gated, 128 rows of 256", 128, 8, 256, dtype=half)
     for length in (16384, 32768, 131072):
         yield case(f"gated, {length}", 2, 8, length)
     yield case("gated, 1M", 2, 2, 1 << 20, dtype=half)
@@ -110,5 +113,8 @@ def cases() -> Iterator[Case]:
     yield case("rows 10^4 to 1", 4, 8, 4000, loud=1e4)
     documents = (1, 3, 500, 260, 0, 700, 632, 1000, 1096, 4096, 2, 4094, 1, 4095)
     yield case("documents", 2, 8, 8192 + 48, documents=documents, two_sided=True)
+    short = (1, 255, 8, 500, 249, 11, 300, 212) * 20
+    yield case("documents to 512", 4, 8, sum(short) // 4, documents=short)
+    yield case("documents to 249, no gates", 5, 8, 1280, documents=(100, 28, 249, 7) * 16 + (200, 56) * 1, gates=False)
     yield case("documents, long", 1, 4, 60000, documents=(100, 9000, 300, 20000, 5000, 25600))
     yield case("float32", 2, 4, 3000, dtype=torch.float32)

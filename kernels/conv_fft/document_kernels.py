@@ -13,11 +13,14 @@ import torch
 from kernels.configurations import Configuration
 from kernels.conv_fft.launch_blocks import block_options, block_plan
 from kernels.conv_fft.launch_fused import options
+from kernels.conv_fft.launch_short import LONGEST, TILE
+from kernels.conv_fft.launch_short import options as short_options
 from kernels.conv_fft.rows import BLOCKS, length_classes
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan
 from kernels.conv_fft.triton_blocks import block_filter_gradient_kernel, block_product_kernel, block_spectra_kernel
 from kernels.conv_fft.triton_filter import filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
+from kernels.conv_fft.triton_short import short_bwd_kernel, short_fwd_kernel, short_taps_kernel
 from kernels.conv_fft.triton_table import count_kernel, place_kernel, zero_tails_kernel
 from kernels.triton_support import TRITON_TYPES
 
@@ -31,7 +34,7 @@ SPILLS: dict[tuple[str, int, int], int] = {
 }
 _POINTERS = (
     dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
-    | dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "G1", "G2"), "*fp16")
+    | dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "G1", "G2", "SHIFTS"), "*fp16")
     | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS"), "*i32")
     | dict.fromkeys(("K_SCALE", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "TAPS", "COS", "SIN"), "*fp32")
     | {"FIRST": "*i64", "REVERSE": "*fp32"}
@@ -55,6 +58,7 @@ def document_configurations() -> Iterator[Configuration]:
     constants = {"ROWS": 1024, "BLOCK": 1024}
     yield Configuration("zero tails", zero_tails_kernel, table | {"OUT": "*bf16"}, constants)
     yield from _fused()
+    yield from short_configurations(False)
     for _, _, block in BLOCKS:
         yield from _blocks(block)
 
@@ -67,6 +71,20 @@ def _fused() -> Iterator[Configuration]:
         ):
             p = Plan(points, 1, points, factors, factors[1], 0.0)
             yield _configuration(f"{name} documents {points}", (name, *factors), kernel, _COMMON | _GATED, options(name, p))
+
+
+def short_configurations(full: bool) -> Iterator[Configuration]:
+    """The kernels for causal rows of up to 512 samples: whole tiles of whole blocks, or rows in frames."""
+    kind = "" if full else "documents "
+    constants = _GATED | {"FULL": full, "FRAMED": not full, "ALIGN": 8, "TYPE": _COMMON["TYPE"]}
+    for name, kernel in (("short forward", short_fwd_kernel), ("short backward", short_bwd_kernel)):
+        for samples in (256, 512):
+            yield _configuration(
+                f"{name} {kind}{samples}", (name, samples, full), kernel, constants, short_options(name, samples)
+            )
+    if full:
+        sums = _SIGNATURE | {"SUMS": "*fp32", "parts": "i32"}
+        yield Configuration("short taps", short_taps_kernel, sums, {"N": LONGEST["short backward"], "TILE": TILE}, 1)
 
 
 def _blocks(block: int) -> Iterator[Configuration]:

@@ -12,21 +12,18 @@ import triton
 from torch import Tensor
 
 from kernels.conv_fft.rows import Rows
-from kernels.conv_fft.triton_short import short_bwd_kernel, short_fwd_kernel, short_taps_kernel
+from kernels.conv_fft.triton_short import ROWS, WIDTH, short_bwd_kernel, short_fwd_kernel, short_taps_kernel
 from kernels.triton_support import TRITON_TYPES
 
 # Rows of more samples are transformed, by kernel.
 LONGEST: dict[str, int] = {"short forward": 512, "short backward": 512}
-# Samples of a block.
-BLOCK = 64
+BLOCK, TILE_ROWS = WIDTH.value, ROWS.value
 # Taps whose gradients a program sums.
 TILE = 128
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
 PROGRAMS = 1024
-
-
-# Rows of a tile, and registers a thread may have, by kernel.
-ROWS: dict[str, int] = {"short forward": 32, "short backward": 32}
+RESIDENT = True
+# Registers a thread may have, by kernel.
 REGISTERS: dict[tuple[str, int], int] = {}
 
 
@@ -34,7 +31,7 @@ def options(kernel: str, samples: int) -> dict[str, Any]:
     """Constants and launch options, by the longest row."""
     blocks = triton.cdiv(samples, BLOCK)
     limit = REGISTERS.get((kernel, blocks))
-    found = {"NB": blocks, "W": BLOCK, "R": ROWS[kernel], "num_warps": 4, "num_stages": 1}
+    found = {"NB": blocks, "RESIDENT": RESIDENT and blocks <= 4, "num_warps": 4, "num_stages": 1}
     return found | ({"maxnreg": limit} if limit else {})
 
 
@@ -60,9 +57,9 @@ class Short:
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
         chosen = options("short forward", self.samples)
-        split = self._split(chosen)
+        split = self._split()
         short_fwd_kernel[(split, self.channels)](
-            u, pre, post, y, self.taps, self._shifts(split), *self._table(), **self._flags(pre, post, chosen), **chosen
+            u, pre, post, y, self.taps, self._shifts(split), *self._table(), **self._flags(pre, post), **chosen
         )
 
     def backward(
@@ -71,19 +68,19 @@ class Short:
     ) -> None:  # fmt: skip
         """Writes du, dpre, dpost and adds to dk."""
         chosen = options("short backward", self.samples)
-        split = self._split(chosen)
+        split = self._split()
         sums = dk.new_empty((split, self.channels, 4, self.samples))
         short_bwd_kernel[(split, self.channels)](
             dy, u, pre, post, du, dpre, dpost, sums, self.taps, self._shifts(split), *self._table(),
-            **self._flags(pre, post, chosen), **chosen,
+            **self._flags(pre, post), **chosen,
         )  # fmt: skip
         short_taps_kernel[(triton.cdiv(self.samples, TILE), self.channels)](
             sums, dk, split, dk.shape[1], N=self.samples, TILE=TILE, num_warps=1
         )
 
-    def _split(self, chosen: dict[str, Any]) -> int:
+    def _split(self) -> int:
         """Programs that share a channel's rows."""
-        tiles = triton.cdiv(self.rows.most[self.i], chosen["R"])
+        tiles = triton.cdiv(self.rows.most[self.i], TILE_ROWS)
         return max(1, min(tiles, triton.cdiv(PROGRAMS, self.channels)))
 
     def _shifts(self, split: int) -> Tensor:
@@ -93,8 +90,8 @@ class Short:
     def _table(self) -> tuple[Any, ...]:
         return self.rows.first, self.rows.shift, self.rows.length, self.rows.count, self.i, self.length, self.taps.shape[1]
 
-    def _flags(self, pre: Tensor | None, post: Tensor | None, chosen: dict[str, Any]) -> dict[str, Any]:
-        full = self.rows.full and self.length == self.samples and self.rows.most[self.i] % chosen["R"] == 0
+    def _flags(self, pre: Tensor | None, post: Tensor | None) -> dict[str, Any]:
+        full = self.rows.full and self.length == self.samples and self.rows.most[self.i] % TILE_ROWS == 0
         return {
             "HAS_PRE": pre is not None, "HAS_POST": post is not None, "FULL": full, "ALIGN": 8 if self.rows.aligned else 1,
             "TYPE": self.type, "FRAMED": self.rows.aligned and not full,

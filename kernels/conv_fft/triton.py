@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kernels.configurations import Configuration
 from kernels.conv_fft import reference
-from kernels.conv_fft.document_kernels import document_configurations
+from kernels.conv_fft.document_kernels import document_configurations, short_configurations
 from kernels.conv_fft.launch_blocks import Blocks
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
 from kernels.conv_fft.launch_long import INNER_SPILLS, Long, inner_options
@@ -158,6 +158,7 @@ def shipped() -> Iterator[Configuration]:
             launch = inner_options(name, p)
             yield _configuration(f"{name} {inner}", kernel, pointers, more | {"BN": 16}, launch, allowed, True)
 
+    yield from short_configurations(True)
     yield from document_configurations()
 
 

@@ -1,11 +1,12 @@
 """Causal rows of up to 512 samples as products with Toeplitz matrices of 64 x 64 taps.
 
-So short, they take fewer operations than a transform, one instruction chain without exchanges between threads, and nothing of a
-sample reaches one before it. 64 rows of a channel are a tile, X_j its samples 64 j ... 64 j + 63, G_j the same of the output's
-gradient times the gate, and M_d[s, t] = k[64 d + t - s]:
-    y_i = sum_{j <= i} X_j M_{i-j}      dx_j = sum_{i >= j} G_i M_{i-j}^T
-    dM_d = sum_i X_{i-d}^T G_i          dk[l]: the sum of dM_d[s, t] where 64 d + t - s = l
-Rows are rows of the left operand, so that what is not finite stays in its row, but for dk.
+So short, rows take no more operations this way than by a transform, in products that wait for nothing but each other, and no
+sample moves one before it. 32 rows of a channel are a tile, X_j its samples 64 j ... 64 j + 63 (rows, samples), G_j the same of
+the output's gradient times the gate, and M_d[s, t] = k[64 d + t - s]:
+    y_i^T = sum_{j <= i} M_{i-j}^T X_j^T      dx_j^T = sum_{i >= j} M_{i-j} G_i^T
+    dM_d^T = sum_i G_i^T X_{i-d}              dk[l]: the sum of all dM_d[s, t] where 64 d + t - s = l
+Samples are rows of the products, 64 at least, and rows of data their columns, so that what is not finite stays in its row; all
+rows meet in dM.
 
 Operands are float16, each row's over a power of two that leaves its largest number in [2^14, 2^15): numbers to 2^-29 of it keep
 all bits, and a louder sample elsewhere in the row, up to that, moves none.
@@ -20,7 +21,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_fused import edges_of, framed, load, save, save_framed
+from kernels.conv_fft.triton_fused import framed, load, save
+from kernels.triton_support import INTERPRET
+
+# Samples of a block and rows of a tile.
+WIDTH = tl.constexpr(64)
+ROWS = tl.constexpr(32)
 
 
 @triton.jit
@@ -48,66 +54,70 @@ def _inverse(e):
 
 
 @triton.jit
-def _shifts(p_taps, p_shifts, taps, NB: tl.constexpr, W: tl.constexpr):
-    """Eight shifts of a filter, (8, W (NB + 1)) float16: of r, the tap x - r at W + x. Its exponent.
+def _shifts(p_taps, p_shifts, taps, NB: tl.constexpr):
+    """Eight shifts of a filter, (8, 64 (NB + 1)) float16: of r, the tap x - r at 64 + x. Its exponent.
 
     Of them, all of a Toeplitz matrix comes by whole vectors. Written by a program for itself.
     """
-    t = tl.arange(0, W)
-    largest = tl.zeros((W,), tl.float32)
+    t = tl.arange(0, WIDTH)
+    largest = tl.zeros((WIDTH,), tl.float32)
     for j in tl.static_range(NB):
-        largest = tl.maximum(largest, tl.abs(tl.load(p_taps + W * j + t, mask=W * j + t < taps, other=0.0)))
+        largest = tl.maximum(largest, tl.abs(tl.load(p_taps + WIDTH * j + t, mask=WIDTH * j + t < taps, other=0.0)))
     e = _exponent(tl.max(largest, axis=0))
     r = tl.arange(0, 8)[:, None]
     for j in tl.static_range(NB + 1):
-        x = W * j - W + t[None, :] - r
+        x = WIDTH * j - WIDTH + t[None, :] - r
         k = tl.load(p_taps + x, mask=(x >= 0) & (x < taps), other=0.0) * _inverse(e)
-        tl.store(p_shifts + r * (W * NB + W) + W * j + t[None, :], k.to(tl.float16))
+        tl.store(p_shifts + r * (WIDTH * NB + WIDTH) + WIDTH * j + t[None, :], k.to(tl.float16))
     tl.debug_barrier()
     return e
 
 
 @triton.jit
-def _toeplitz(p_shifts, d: tl.constexpr, NB: tl.constexpr, W: tl.constexpr):
-    """M_d, (W, W) float16."""
-    s = tl.arange(0, W)[:, None]
-    return tl.load(p_shifts + s % 8 * (W * NB + W) + (W + W * d - s // 8 * 8) + tl.arange(0, W)[None, :])
+def _toeplitz(p_shifts, d: tl.constexpr, NB: tl.constexpr):
+    """M_d, (64, 64) float16."""
+    s = tl.arange(0, WIDTH)[:, None]
+    at = s % 8 * (WIDTH * NB + WIDTH) + (WIDTH + WIDTH * d - s // 8 * 8) + tl.arange(0, WIDTH)[None, :]
+    return tl.load(p_shifts + at)
 
 
 @triton.jit
-def _zeros(NB: tl.constexpr, W: tl.constexpr, R: tl.constexpr):
+def _tables(p_shifts, NB: tl.constexpr, RESIDENT: tl.constexpr):
+    """All M_d, but where there are too many for shared memory: those are loaded one by one."""
+    tables = ()
+    if RESIDENT:
+        for d in tl.static_range(NB):
+            tables += (_toeplitz(p_shifts, d, NB),)
+    return tables
+
+
+@triton.jit
+def _convolved(tables, p_shifts, x, NB: tl.constexpr, RESIDENT: tl.constexpr, TRANSPOSED: tl.constexpr):
+    """Of NB blocks (rows, samples), as many (samples, rows) float32: y_i^T, or if TRANSPOSED, dx_i^T. All are in registers."""
     sums = ()
     for _ in tl.static_range(NB):
-        sums += (tl.zeros((W, R), tl.float32),)
-    return sums
-
-
-@triton.jit
-def _convolved(p_shifts, x, NB: tl.constexpr, W: tl.constexpr, R: tl.constexpr, TRANSPOSED: tl.constexpr):
-    """Blocks (W, R) of samples by rows: y_i, or dx_i."""
-    sums = _zeros(NB, W, R)
+        sums += (tl.zeros((WIDTH, ROWS), tl.float32),)
     for d in tl.static_range(NB):
-        m = _toeplitz(p_shifts, d, NB, W)
+        if RESIDENT:
+            m = tables[d]
+        else:
+            m = _toeplitz(p_shifts, d, NB)
         found = ()
         for i in tl.static_range(NB):
-            if TRANSPOSED:
-                if i + d < NB:
-                    found += (tl.dot(m, tl.trans(x[i + d]), sums[i]),)
-                else:
-                    found += (sums[i],)
+            if TRANSPOSED and i + d < NB:
+                found += (tl.dot(m, tl.trans(x[i + d]), sums[i]),)
+            elif not TRANSPOSED and i >= d:
+                found += (tl.dot(tl.trans(m), tl.trans(x[i - d]), sums[i]),)
             else:
-                if i >= d:
-                    found += (tl.dot(tl.trans(m), tl.trans(x[i - d]), sums[i]),)
-                else:
-                    found += (sums[i],)
+                found += (sums[i],)
         sums = found
     return sums
 
 
 @triton.jit
-def _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN: tl.constexpr, R: tl.constexpr):
-    """Where the frames of 64 rows begin, and where in them the rows begin and end, each (64, 1)."""
-    row = r + tl.arange(0, R)
+def _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN: tl.constexpr):
+    """Where the frames of a tile's rows begin, and where in them the rows begin and end, each (32, 1)."""
+    row = r + tl.arange(0, ROWS)
     there = row < end
     first = tl.multiple_of(tl.load(FIRST + row, mask=there, other=0) + offset, ALIGN)[:, None]
     shift = tl.load(SHIFT + row, mask=there, other=0)[:, None]
@@ -115,16 +125,26 @@ def _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN: tl.constexpr, R: tl.cons
 
 
 @triton.jit
+def _fetch(pointer, first, length, BLOCKS: tl.constexpr):
+    """Ask for rows, by 32 bytes, long before they are loaded: what follows waits for the second-level cache, not for memory."""
+    if not INTERPRET:
+        start = 16 * tl.arange(0, 4 * BLOCKS)[None, :]
+        address = (pointer + (first + tl.where(start < length, start, 0))).to(tl.int64)
+        tl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1
+        )
+
+
+@triton.jit
 def _inputs(
-    U, GATE, first, shift, length, NB: tl.constexpr, W: tl.constexpr, HAS_GATE: tl.constexpr, FULL: tl.constexpr,
-    FRAMED: tl.constexpr, R: tl.constexpr,
+    U, GATE, first, shift, length, NB: tl.constexpr, HAS_GATE: tl.constexpr, FULL: tl.constexpr, FRAMED: tl.constexpr
 ):  # fmt: skip
-    """Blocks of 64 rows' samples times their gates, NB of (64, 64) in float16, and the rows' exponents (64,)."""
-    t = tl.arange(0, W)[None, :]
-    largest = tl.zeros((R,), tl.float32)
+    """Blocks of rows' samples times their gates, NB of (32, 64) in float16, and the rows' exponents (32,)."""
+    t = tl.arange(0, WIDTH)[None, :]
+    largest = tl.zeros((ROWS,), tl.float32)
     products = ()
     for j in tl.static_range(NB):
-        sample = W * j + t
+        sample = WIDTH * j + t
         read = sample // 8 * 8 < length if FRAMED else (sample >= shift) & (sample < length)
         x = load(U, first + sample, read, FULL)
         if HAS_GATE:
@@ -144,36 +164,37 @@ def _inputs(
 @triton.jit
 def _store(
     pointer, GATE, first, j: tl.constexpr, shift, length, value, HAS_GATE: tl.constexpr, TYPE: tl.constexpr,
-    FULL: tl.constexpr, FRAMED: tl.constexpr, W: tl.constexpr, R: tl.constexpr,
+    FULL: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
     """Block j of rows, times a gate."""
-    if FRAMED:
-        start = tl.zeros((R, 1), tl.int32) + W * j
-        head, tail = edges_of(value, start, shift, length, R, W)
-        save_framed(pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE, TYPE, R, W)
-    else:
-        sample = W * j + tl.arange(0, W)[None, :]
-        mask = (sample >= shift) & (sample < length)
-        if HAS_GATE:
-            value *= load(GATE, first + sample, mask, FULL, True)
-        save(pointer, first + sample, mask, value, FULL, TYPE)
+    sample = WIDTH * j + tl.arange(0, WIDTH)[None, :]
+    mask = (sample >= shift) & (sample < length)
+    if HAS_GATE:
+        value *= load(GATE, first + sample, sample // 8 * 8 < length if FRAMED else mask, FULL, True)
+    if FRAMED:  # whole groups of eight, and one by one what is left of the first and the last
+        eighth = sample // 8 * 8
+        whole = (eighth >= shift) & (eighth + 8 <= length)
+        save(pointer, first + sample, whole, value, False, TYPE)
+        mask = mask & (whole == 0)
+    save(pointer, first + sample, mask, value, FULL, TYPE)
 
 
 @triton.jit
-def _halves_apart(x, R: tl.constexpr):
-    """Samples (R, 64) in the order in which a thread gets each of the first 32, and the one 32 further on, as rows of a product."""
-    return tl.reshape(tl.permute(tl.reshape(x, (R, 2, 4, 8)), (0, 2, 1, 3)), (R, 64))
+def _halves_apart(x):
+    """Samples (rows, 64) in another order: as rows of a product, the first 32 and those 32 further on are in one thread."""
+    return tl.reshape(tl.permute(tl.reshape(x, (ROWS, 2, 4, 8)), (0, 2, 1, 3)), (ROWS, WIDTH))
 
 
 @triton.jit
-def _lags(M, after):
-    """Sums (64,) over t - s = l of M (64 t, 64 s) where t >= s, and over t - s = l - 64 of `after` where t < s: l < 32, and on.
+def _lags(m, after):
+    """Sums over t - s = l of m (64 t, 64 s) where t >= s, and over t - s = l - 64 of `after` where t < s.
 
-    Rows t are in the order of `_halves_apart`. Halves of t first, for they are in one thread; so are halves of s.
+    Rows t are in the order of `_halves_apart`. Four parts of each sum, one a warp, (4, 32): of l < 32, and of others. First
+    halves of t and of s are added, which are in one thread; a quarter of the numbers is left to turn by their row.
     """
     row = tl.arange(0, 64)[:, None]
     t = row // 8 % 2 * 32 + row // 16 * 8 + row % 8
-    both = tl.where(t >= tl.arange(0, 64)[None, :], M, after)
+    both = tl.where(t >= tl.arange(0, 64)[None, :], m, after)
     parts = tl.permute(tl.reshape(both, (4, 2, 8, 2, 32)), (0, 2, 4, 1, 3))  # t / 8 % 4, t % 8, s % 32, t / 32, s / 32
     early, late = tl.split(parts)
     a, b = tl.split(early)
@@ -188,9 +209,9 @@ def _lags(M, after):
 
 
 @triton.jit
-def _add(p_sum, part, several, WIDTH: tl.constexpr):
+def _add(p_sum, part, several, N: tl.constexpr):
     """Four parts of 32 sums, added to those before, if any."""
-    at = p_sum + tl.arange(0, 4)[:, None] * WIDTH + tl.arange(0, 32)[None, :]
+    at = p_sum + tl.arange(0, 4)[:, None] * N + tl.arange(0, 32)[None, :]
     tl.store(at, part + tl.load(at, mask=tl.zeros((4, 32), tl.int1) | several, other=0.0))
 
 
@@ -198,58 +219,76 @@ def _add(p_sum, part, several, WIDTH: tl.constexpr):
 @triton.jit(do_not_specialize=["WHICH", "taps"])
 def short_fwd_kernel(
     U, PRE, POST, Y, TAPS, SHIFTS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, taps,
-    NB: tl.constexpr, W: tl.constexpr, R: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr,
-    ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
+    NB: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr,
+    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr,
 ):  # fmt: skip
+    """Grid (splits, channels). Rows COUNT[WHICH] ... COUNT[WHICH + 1] of the table FIRST, SHIFT, LENGTH, 32 at a time.
+
+    SHIFTS (splits, channels, 8, 64 (NB + 1)) float16 is scratch. FULL: rows have 64 NB samples each, and fill tiles. FRAMED:
+    others, whose frames begin at multiples of eight.
+    """
     i_s = tl.program_id(0)
     i_h = tl.program_id(1).to(tl.int64)
-    begin = tl.load(COUNT + WHICH) + i_s * R
+    begin = tl.load(COUNT + WHICH) + i_s * ROWS
     end = tl.load(COUNT + WHICH + 1)
     if begin >= end:
         return
-    step = tl.num_programs(0) * R
-    offset = i_h * row_length
-    p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (W * NB + W))
-    k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB, W))
-    for r in range(begin, end, step):
-        first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN, R)
-        x, e = _inputs(U, PRE, first, shift, length, NB, W, HAS_PRE, FULL, FRAMED, R)
-        y = _convolved(p_shifts, x, NB, W, R, False)
+    BLOCKS: tl.constexpr = 1 if NB == 1 else 2 if NB == 2 else 4 if NB <= 4 else 8
+    first, shift, length = _place(FIRST, SHIFT, LENGTH, begin, end, i_h * row_length, ALIGN)
+    _fetch(U, first, length, BLOCKS)
+    if HAS_PRE:
+        _fetch(PRE, first, length, BLOCKS)
+    if HAS_POST:
+        _fetch(POST, first, length, BLOCKS)
+    p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (WIDTH * NB + WIDTH))
+    k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB))
+    for r in range(begin, end, tl.num_programs(0) * ROWS):
+        first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, i_h * row_length, ALIGN)
+        x, e = _inputs(U, PRE, first, shift, length, NB, HAS_PRE, FULL, FRAMED)
+        tables = _tables(p_shifts, NB, RESIDENT)
+        y = _convolved(tables, p_shifts, x, NB, RESIDENT, False)
         scale = _scale(e)[:, None]
         for i in tl.static_range(NB):
-            _store(Y, POST, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, HAS_POST, TYPE, FULL, FRAMED, W, R)
+            _store(Y, POST, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, HAS_POST, TYPE, FULL, FRAMED)
 
 
 # What varies from launch to launch: no kernel is compiled for its values.
 @triton.jit(do_not_specialize=["WHICH", "taps"])
 def short_bwd_kernel(
-    DY, U, PRE, POST, DU, DPRE, DPOST, DK, TAPS, SHIFTS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, taps,
-    NB: tl.constexpr, W: tl.constexpr, R: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr,
-    ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
+    DY, U, PRE, POST, DU, DPRE, DPOST, SUMS, TAPS, SHIFTS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, taps,
+    NB: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr,
+    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr,
 ):  # fmt: skip
-    """Gradients. DK (splits, channels, 4, W NB) float32: sums over a program's rows, in four parts."""
+    """Gradients; that of taps in SUMS (splits, channels, 4, 64 NB) float32, sums over a program's rows in four parts."""
     i_s = tl.program_id(0)
     i_h = tl.program_id(1).to(tl.int64)
-    begin = tl.load(COUNT + WHICH) + i_s * R
+    begin = tl.load(COUNT + WHICH) + i_s * ROWS
     end = tl.load(COUNT + WHICH + 1)
-    p_sum = DK + (i_s * tl.num_programs(1) + i_h) * (4 * W * NB)
+    p_sum = SUMS + (i_s * tl.num_programs(1) + i_h) * (4 * WIDTH * NB)
     if begin >= end:
         for d in tl.static_range(4 * NB):
-            tl.store(p_sum + W * d + tl.arange(0, W), tl.zeros((W,), tl.float32))
+            tl.store(p_sum + WIDTH * d + tl.arange(0, WIDTH), tl.zeros((WIDTH,), tl.float32))
         return
-    step = tl.num_programs(0) * R
-    offset = i_h * row_length
-    p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (W * NB + W))
-    k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB, W))
-    for r in range(begin, end, step):
-        first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN, R)
-        x, x_e = _inputs(U, PRE, first, shift, length, NB, W, HAS_PRE, FULL, FRAMED, R)
+    BLOCKS: tl.constexpr = 1 if NB == 1 else 2 if NB == 2 else 4 if NB <= 4 else 8
+    first, shift, length = _place(FIRST, SHIFT, LENGTH, begin, end, i_h * row_length, ALIGN)
+    _fetch(U, first, length, BLOCKS)
+    _fetch(DY, first, length, BLOCKS)
+    if HAS_PRE:
+        _fetch(PRE, first, length, BLOCKS)
+    if HAS_POST:
+        _fetch(POST, first, length, BLOCKS)
+    p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (WIDTH * NB + WIDTH))
+    k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB))
+    for r in range(begin, end, tl.num_programs(0) * ROWS):
+        first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, i_h * row_length, ALIGN)
+        x, x_e = _inputs(U, PRE, first, shift, length, NB, HAS_PRE, FULL, FRAMED)
+        tables = _tables(p_shifts, NB, RESIDENT)
         if HAS_POST:
-            y = _convolved(p_shifts, x, NB, W, R, False)
+            y = _convolved(tables, p_shifts, x, NB, RESIDENT, False)
             scale = _scale(x_e)[:, None]
             for i in tl.static_range(NB):
-                _store(DPOST, DY, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, True, TYPE, FULL, FRAMED, W, R)
-        g, g_e = _inputs(DY, POST, first, shift, length, NB, W, HAS_POST, FULL, FRAMED, R)
+                _store(DPOST, DY, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, True, TYPE, FULL, FRAMED)
+        g, g_e = _inputs(DY, POST, first, shift, length, NB, HAS_POST, FULL, FRAMED)
         # Rows meet in the taps' gradient: they are brought to one scale, that of the loudest.
         both = x_e + g_e
         top = tl.max(both, axis=0)
@@ -258,24 +297,24 @@ def short_bwd_kernel(
         one = _power(127 + half)
         other = _power(127 + top - 282 - half)
         left = ()
-        for j in tl.static_range(NB):
-            left += (tl.trans(_halves_apart(g[j] * ratio, R)),)
-        after = tl.zeros((W, W), tl.float32)
+        for i in tl.static_range(NB):
+            left += (tl.trans(_halves_apart(g[i] * ratio)),)
+        after = tl.zeros((WIDTH, WIDTH), tl.float32)
         for d in tl.static_range(NB - 1, -1, -1):
-            dm = tl.zeros((W, W), tl.float32)
+            m = tl.zeros((WIDTH, WIDTH), tl.float32)
             for j in tl.static_range(NB - d):
-                dm = tl.dot(left[j + d], x[j], dm)
-            low, high = _lags(dm, after)
-            after = dm
-            _add(p_sum + W * d, low * one * other, r > begin, W * NB)
-            _add(p_sum + W * d + W // 2, high * one * other, r > begin, W * NB)
-        dx = _convolved(p_shifts, g, NB, W, R, True)
+                m = tl.dot(left[j + d], x[j], m)
+            low, high = _lags(m, after)
+            after = m
+            _add(p_sum + WIDTH * d, low * one * other, r > begin, WIDTH * NB)
+            _add(p_sum + WIDTH * d + 32, high * one * other, r > begin, WIDTH * NB)
+        dx = _convolved(tables, p_shifts, g, NB, RESIDENT, True)
         scale = _scale(g_e)[:, None]
         for j in tl.static_range(NB):
             z = tl.trans(dx[j]) * scale * k_scale
             if HAS_PRE:
-                _store(DPRE, U, first, j, shift, length, z, True, TYPE, FULL, FRAMED, W, R)
-            _store(DU, PRE, first, j, shift, length, z, HAS_PRE, TYPE, FULL, FRAMED, W, R)
+                _store(DPRE, U, first, j, shift, length, z, True, TYPE, FULL, FRAMED)
+            _store(DU, PRE, first, j, shift, length, z, HAS_PRE, TYPE, FULL, FRAMED)
 
 
 @triton.jit(do_not_specialize=["parts", "taps"])
