@@ -22,7 +22,7 @@ BLOCK, TILE_ROWS = WIDTH.value, ROWS.value
 TILE = 128
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
 PROGRAMS = 1024
-RESIDENT = True
+ONE = True
 # Registers a thread may have, by kernel.
 REGISTERS: dict[tuple[str, int], int] = {}
 
@@ -31,7 +31,7 @@ def options(kernel: str, samples: int) -> dict[str, Any]:
     """Constants and launch options, by the longest row."""
     blocks = triton.cdiv(samples, BLOCK)
     limit = REGISTERS.get((kernel, blocks))
-    found = {"NB": blocks, "RESIDENT": RESIDENT and blocks <= 4, "num_warps": 4, "num_stages": 1}
+    found = {"NB": blocks, "RESIDENT": False, "num_warps": 4, "num_stages": 1}
     return found | ({"maxnreg": limit} if limit else {})
 
 
@@ -59,7 +59,7 @@ class Short:
         chosen = options("short forward", self.samples)
         split = self._split()
         short_fwd_kernel[(split, self.channels)](
-            u, pre, post, y, self.taps, self._shifts(split), *self._table(), **self._flags(pre, post), **chosen
+            u, pre, post, y, self.taps, self._shifts(split), *self._table(), **self._flags(pre, post, split), **chosen
         )
 
     def backward(
@@ -72,7 +72,7 @@ class Short:
         sums = dk.new_empty((split, self.channels, 4, self.samples))
         short_bwd_kernel[(split, self.channels)](
             dy, u, pre, post, du, dpre, dpost, sums, self.taps, self._shifts(split), *self._table(),
-            **self._flags(pre, post), **chosen,
+            **self._flags(pre, post, split), **chosen,
         )  # fmt: skip
         short_taps_kernel[(triton.cdiv(self.samples, TILE), self.channels)](
             sums, dk, split, dk.shape[1], N=self.samples, TILE=TILE, num_warps=1
@@ -90,9 +90,10 @@ class Short:
     def _table(self) -> tuple[Any, ...]:
         return self.rows.first, self.rows.shift, self.rows.length, self.rows.count, self.i, self.length, self.taps.shape[1]
 
-    def _flags(self, pre: Tensor | None, post: Tensor | None) -> dict[str, Any]:
+    def _flags(self, pre: Tensor | None, post: Tensor | None, split: int) -> dict[str, Any]:
         full = self.rows.full and self.length == self.samples and self.rows.most[self.i] % TILE_ROWS == 0
         return {
             "HAS_PRE": pre is not None, "HAS_POST": post is not None, "FULL": full, "ALIGN": 8 if self.rows.aligned else 1,
             "TYPE": self.type, "FRAMED": self.rows.aligned and not full,
+            "ONE": ONE and self.rows.full and split * TILE_ROWS >= self.rows.most[self.i],
         }  # fmt: skip

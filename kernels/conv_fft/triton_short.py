@@ -215,12 +215,75 @@ def _add(p_sum, part, several, N: tl.constexpr):
     tl.store(at, part + tl.load(at, mask=tl.zeros((4, 32), tl.int1) | several, other=0.0))
 
 
+@triton.jit
+def _forward_tile(
+    r, begin, end, U, PRE, POST, Y, p_shifts, k_scale, FIRST, SHIFT, LENGTH, offset,
+    NB: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr,
+    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr,
+):  # fmt: skip
+    first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN)
+    x, e = _inputs(U, PRE, first, shift, length, NB, HAS_PRE, FULL, FRAMED)
+    tables = _tables(p_shifts, NB, RESIDENT)
+    y = _convolved(tables, p_shifts, x, NB, RESIDENT, False)
+    scale = _scale(e)[:, None]
+    for i in tl.static_range(NB):
+        _store(Y, POST, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, HAS_POST, TYPE, FULL, FRAMED)
+
+
+@triton.jit
+def _backward_tile(
+    r, begin, end, DY, U, PRE, POST, DU, DPRE, DPOST, p_sum, p_shifts, k_scale, FIRST, SHIFT, LENGTH, offset,
+    NB: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr,
+    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr,
+):  # fmt: skip
+    first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN)
+    x, x_e = _inputs(U, PRE, first, shift, length, NB, HAS_PRE, FULL, FRAMED)
+    tables = _tables(p_shifts, NB, RESIDENT)
+    if HAS_POST:
+        y = _convolved(tables, p_shifts, x, NB, RESIDENT, False)
+        scale = _scale(x_e)[:, None]
+        for i in tl.static_range(NB):
+            _store(DPOST, DY, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, True, TYPE, FULL, FRAMED)
+    g, g_e = _inputs(DY, POST, first, shift, length, NB, HAS_POST, FULL, FRAMED)
+    # Rows meet in the taps' gradient: they are brought to one scale, that of the loudest.
+    both = x_e + g_e
+    top = tl.max(both, axis=0)
+    ratio = _power(tl.maximum(127 + both - top, 0)).to(tl.float16)[:, None]
+    half = (top - 282) // 2  # in two steps: their product may be no number of float32
+    one = _power(127 + half)
+    other = _power(127 + top - 282 - half)
+    left = ()
+    for i in tl.static_range(NB):
+        left += (tl.trans(_halves_apart(g[i] * ratio)),)
+    after = tl.zeros((WIDTH, WIDTH), tl.float32)
+    for d in tl.static_range(NB - 1, -1, -1):
+        m = tl.zeros((WIDTH, WIDTH), tl.float32)
+        for j in tl.static_range(NB - d):
+            m = tl.dot(left[j + d], x[j], m)
+        low, high = _lags(m, after)
+        after = m
+        _add(p_sum + WIDTH * d, low * one * other, r > begin, WIDTH * NB)
+        _add(p_sum + WIDTH * d + 32, high * one * other, r > begin, WIDTH * NB)
+    dx = _convolved(tables, p_shifts, g, NB, RESIDENT, True)
+    scale = _scale(g_e)[:, None]
+    for j in tl.static_range(NB):
+        z = tl.trans(dx[j]) * scale * k_scale
+        if HAS_PRE:
+            _store(DPRE, U, first, j, shift, length, z, True, TYPE, FULL, FRAMED)
+        _store(DU, PRE, first, j, shift, length, z, HAS_PRE, TYPE, FULL, FRAMED)
+
+
+# For loops: of what is called nothing is computed before the loop, to be kept in registers that are not there.
+_forward_apart = triton.jit(noinline=True)(_forward_tile.fn)
+_backward_apart = triton.jit(noinline=True)(_backward_tile.fn)
+
+
 # What varies from launch to launch: no kernel is compiled for its values.
 @triton.jit(do_not_specialize=["WHICH", "taps"])
 def short_fwd_kernel(
     U, PRE, POST, Y, TAPS, SHIFTS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, taps,
     NB: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr,
-    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr,
+    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr, ONE: tl.constexpr,
 ):  # fmt: skip
     """Grid (splits, channels). Rows COUNT[WHICH] ... COUNT[WHICH + 1] of the table FIRST, SHIFT, LENGTH, 32 at a time.
 
@@ -233,8 +296,9 @@ def short_fwd_kernel(
     end = tl.load(COUNT + WHICH + 1)
     if begin >= end:
         return
+    offset = i_h * row_length
     BLOCKS: tl.constexpr = 1 if NB == 1 else 2 if NB == 2 else 4 if NB <= 4 else 8
-    first, shift, length = _place(FIRST, SHIFT, LENGTH, begin, end, i_h * row_length, ALIGN)
+    first, shift, length = _place(FIRST, SHIFT, LENGTH, begin, end, offset, ALIGN)
     _fetch(U, first, length, BLOCKS)
     if HAS_PRE:
         _fetch(PRE, first, length, BLOCKS)
@@ -242,14 +306,55 @@ def short_fwd_kernel(
         _fetch(POST, first, length, BLOCKS)
     p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (WIDTH * NB + WIDTH))
     k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB))
-    for r in range(begin, end, tl.num_programs(0) * ROWS):
-        first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, i_h * row_length, ALIGN)
-        x, e = _inputs(U, PRE, first, shift, length, NB, HAS_PRE, FULL, FRAMED)
-        tables = _tables(p_shifts, NB, RESIDENT)
-        y = _convolved(tables, p_shifts, x, NB, RESIDENT, False)
-        scale = _scale(e)[:, None]
-        for i in tl.static_range(NB):
-            _store(Y, POST, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, HAS_POST, TYPE, FULL, FRAMED)
+    if ONE:
+        _forward_tile(
+            begin,
+            begin,
+            end,
+            U,
+            PRE,
+            POST,
+            Y,
+            p_shifts,
+            k_scale,
+            FIRST,
+            SHIFT,
+            LENGTH,
+            offset,
+            NB,
+            HAS_PRE,
+            HAS_POST,
+            FULL,
+            ALIGN,
+            TYPE,
+            FRAMED,
+            RESIDENT,
+        )
+    else:
+        for r in range(begin, end, tl.num_programs(0) * ROWS):
+            _forward_apart(
+                r,
+                begin,
+                end,
+                U,
+                PRE,
+                POST,
+                Y,
+                p_shifts,
+                k_scale,
+                FIRST,
+                SHIFT,
+                LENGTH,
+                offset,
+                NB,
+                HAS_PRE,
+                HAS_POST,
+                FULL,
+                ALIGN,
+                TYPE,
+                FRAMED,
+                RESIDENT,
+            )
 
 
 # What varies from launch to launch: no kernel is compiled for its values.
@@ -257,7 +362,7 @@ def short_fwd_kernel(
 def short_bwd_kernel(
     DY, U, PRE, POST, DU, DPRE, DPOST, SUMS, TAPS, SHIFTS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, taps,
     NB: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr,
-    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr,
+    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr, ONE: tl.constexpr,
 ):  # fmt: skip
     """Gradients; that of taps in SUMS (splits, channels, 4, 64 NB) float32, sums over a program's rows in four parts."""
     i_s = tl.program_id(0)
@@ -269,8 +374,9 @@ def short_bwd_kernel(
         for d in tl.static_range(4 * NB):
             tl.store(p_sum + WIDTH * d + tl.arange(0, WIDTH), tl.zeros((WIDTH,), tl.float32))
         return
+    offset = i_h * row_length
     BLOCKS: tl.constexpr = 1 if NB == 1 else 2 if NB == 2 else 4 if NB <= 4 else 8
-    first, shift, length = _place(FIRST, SHIFT, LENGTH, begin, end, i_h * row_length, ALIGN)
+    first, shift, length = _place(FIRST, SHIFT, LENGTH, begin, end, offset, ALIGN)
     _fetch(U, first, length, BLOCKS)
     _fetch(DY, first, length, BLOCKS)
     if HAS_PRE:
@@ -279,42 +385,63 @@ def short_bwd_kernel(
         _fetch(POST, first, length, BLOCKS)
     p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (WIDTH * NB + WIDTH))
     k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB))
-    for r in range(begin, end, tl.num_programs(0) * ROWS):
-        first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, i_h * row_length, ALIGN)
-        x, x_e = _inputs(U, PRE, first, shift, length, NB, HAS_PRE, FULL, FRAMED)
-        tables = _tables(p_shifts, NB, RESIDENT)
-        if HAS_POST:
-            y = _convolved(tables, p_shifts, x, NB, RESIDENT, False)
-            scale = _scale(x_e)[:, None]
-            for i in tl.static_range(NB):
-                _store(DPOST, DY, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, True, TYPE, FULL, FRAMED)
-        g, g_e = _inputs(DY, POST, first, shift, length, NB, HAS_POST, FULL, FRAMED)
-        # Rows meet in the taps' gradient: they are brought to one scale, that of the loudest.
-        both = x_e + g_e
-        top = tl.max(both, axis=0)
-        ratio = _power(tl.maximum(127 + both - top, 0)).to(tl.float16)[:, None]
-        half = (top - 282) // 2  # in two steps: their product may be no number of float32
-        one = _power(127 + half)
-        other = _power(127 + top - 282 - half)
-        left = ()
-        for i in tl.static_range(NB):
-            left += (tl.trans(_halves_apart(g[i] * ratio)),)
-        after = tl.zeros((WIDTH, WIDTH), tl.float32)
-        for d in tl.static_range(NB - 1, -1, -1):
-            m = tl.zeros((WIDTH, WIDTH), tl.float32)
-            for j in tl.static_range(NB - d):
-                m = tl.dot(left[j + d], x[j], m)
-            low, high = _lags(m, after)
-            after = m
-            _add(p_sum + WIDTH * d, low * one * other, r > begin, WIDTH * NB)
-            _add(p_sum + WIDTH * d + 32, high * one * other, r > begin, WIDTH * NB)
-        dx = _convolved(tables, p_shifts, g, NB, RESIDENT, True)
-        scale = _scale(g_e)[:, None]
-        for j in tl.static_range(NB):
-            z = tl.trans(dx[j]) * scale * k_scale
-            if HAS_PRE:
-                _store(DPRE, U, first, j, shift, length, z, True, TYPE, FULL, FRAMED)
-            _store(DU, PRE, first, j, shift, length, z, HAS_PRE, TYPE, FULL, FRAMED)
+    if ONE:
+        _backward_tile(
+            begin,
+            begin,
+            end,
+            DY,
+            U,
+            PRE,
+            POST,
+            DU,
+            DPRE,
+            DPOST,
+            p_sum,
+            p_shifts,
+            k_scale,
+            FIRST,
+            SHIFT,
+            LENGTH,
+            offset,
+            NB,
+            HAS_PRE,
+            HAS_POST,
+            FULL,
+            ALIGN,
+            TYPE,
+            FRAMED,
+            RESIDENT,
+        )
+    else:
+        for r in range(begin, end, tl.num_programs(0) * ROWS):
+            _backward_apart(
+                r,
+                begin,
+                end,
+                DY,
+                U,
+                PRE,
+                POST,
+                DU,
+                DPRE,
+                DPOST,
+                p_sum,
+                p_shifts,
+                k_scale,
+                FIRST,
+                SHIFT,
+                LENGTH,
+                offset,
+                NB,
+                HAS_PRE,
+                HAS_POST,
+                FULL,
+                ALIGN,
+                TYPE,
+                FRAMED,
+                RESIDENT,
+            )
 
 
 @triton.jit(do_not_specialize=["parts", "taps"])
