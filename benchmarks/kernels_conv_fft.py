@@ -96,7 +96,7 @@ def _dense(bench: Bench, length: int, batch: int, channels: int) -> Iterator[Row
     p = plan(length)
     factors = " x ".join(str(n) for n in (p.factors[0], p.halves, p.factors[1]) if n > 1)
     how = f"{factors} fused" if p.outer == 1 else f"{p.outer} x ({factors})"
-    if is_short("short forward", length, None, 1.0):
+    if is_short(length, None, 1.0):
         how = "products of 64 x 64 taps"
     yield from _both(
         bench, f"B{batch} H{channels} L{length}", how, ours, "torch.fft float32", library, leaves, dy, graphs=length <= 2048

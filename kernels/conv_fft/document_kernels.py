@@ -24,8 +24,11 @@ from kernels.conv_fft.triton_short import short_bwd_kernel, short_fwd_kernel, sh
 from kernels.conv_fft.triton_table import count_kernel, place_kernel, zero_tails_kernel
 from kernels.triton_support import TRITON_TYPES
 
-# Bytes of registers that a thread may spill, by (kernel, factors).
+# Bytes of registers that a thread may spill, by (kernel, factors), or samples and one for short rows.
 SPILLS: dict[tuple[str, int, int], int] = {
+    ("short forward documents", 256, 1): 56,
+    ("short backward", 256, 1): 32,
+    ("short backward documents", 256, 1): 136,
     ("fused forward", 64, 32): 8,
     ("fused backward", 64, 32): 312,
     ("fused backward", 128, 32): 56,
@@ -36,7 +39,7 @@ _POINTERS = (
     dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
     | dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "G1", "G2", "SHIFTS"), "*fp16")
     | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS"), "*i32")
-    | dict.fromkeys(("K_SCALE", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "TAPS", "COS", "SIN"), "*fp32")
+    | dict.fromkeys(("K_SCALE", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "SUMS", "TAPS", "COS", "SIN"), "*fp32")
     | {"FIRST": "*i64", "REVERSE": "*fp32"}
 )
 _NUMBERS = (
@@ -74,17 +77,16 @@ def _fused() -> Iterator[Configuration]:
 
 
 def short_configurations(full: bool) -> Iterator[Configuration]:
-    """The kernels for causal rows of up to 512 samples: whole tiles of whole blocks, or rows in frames."""
-    kind = "" if full else "documents "
+    """The kernels for causal rows of up to 256 samples: whole tiles of whole rows, or rows in frames."""
+    kind = "" if full else " documents"
     constants = _GATED | {"FULL": full, "FRAMED": not full, "ALIGN": 8, "TYPE": _COMMON["TYPE"]}
     for name, kernel in (("short forward", short_fwd_kernel), ("short backward", short_bwd_kernel)):
-        for samples in (256, 512):
-            yield _configuration(
-                f"{name} {kind}{samples}", (name, samples, full), kernel, constants, short_options(name, samples)
-            )
+        launch = short_options(name, LONGEST)
+        key = (name + kind, LONGEST, 1)
+        yield _configuration(f"{name}{kind} {LONGEST}", key, kernel, constants, launch)
     if full:
-        sums = _SIGNATURE | {"SUMS": "*fp32", "parts": "i32"}
-        yield Configuration("short taps", short_taps_kernel, sums, {"N": LONGEST["short backward"], "TILE": TILE}, 1)
+        sums = _SIGNATURE | {"parts": "i32"}
+        yield Configuration("short taps", short_taps_kernel, sums, {"N": LONGEST, "TILE": TILE}, 1)
 
 
 def _blocks(block: int) -> Iterator[Configuration]:

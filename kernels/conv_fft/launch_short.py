@@ -1,4 +1,4 @@
-"""Launches of the kernels for causal rows of up to 512 samples."""
+"""Launches of the kernels for causal rows of up to 256 samples."""
 
 # Triton's decorators hide from type checkers how kernels are launched.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
@@ -15,29 +15,25 @@ from kernels.conv_fft.rows import Rows
 from kernels.conv_fft.triton_short import ROWS, WIDTH, short_bwd_kernel, short_fwd_kernel, short_taps_kernel
 from kernels.triton_support import TRITON_TYPES
 
-# Rows of more samples are transformed, by kernel.
-LONGEST: dict[str, int] = {"short forward": 512, "short backward": 512}
+# Rows of more samples are transformed.
+LONGEST = 256
 BLOCK, TILE_ROWS = WIDTH.value, ROWS.value
 # Taps whose gradients a program sums.
 TILE = 128
-# Programs that a launch should have, some waves of the card's 132 multiprocessors.
+# Programs that a launch should have where they may have several tiles each.
 PROGRAMS = 1024
-ONE = True
-# Registers a thread may have, by kernel.
-REGISTERS: dict[tuple[str, int], int] = {}
+# Registers a thread may have, for a fourth and a third program on a multiprocessor.
+REGISTERS = {"short forward": 128, "short backward": 168}
 
 
 def options(kernel: str, samples: int) -> dict[str, Any]:
-    """Constants and launch options, by the longest row."""
-    blocks = triton.cdiv(samples, BLOCK)
-    limit = REGISTERS.get((kernel, blocks))
-    found = {"NB": blocks, "RESIDENT": False, "num_warps": 4, "num_stages": 1}
-    return found | ({"maxnreg": limit} if limit else {})
+    """Constants and launch options, by the longest row's whole blocks."""
+    return {"NB": samples // BLOCK, "num_warps": 4, "num_stages": 1, "maxnreg": REGISTERS[kernel]}
 
 
-def is_short(kernel: str, length: int, reverse: Tensor | None, fraction: float) -> bool:
+def is_short(length: int, reverse: Tensor | None, fraction: float) -> bool:
     """Whether rows of a class of up to `length` samples are convolved here."""
-    return length <= LONGEST[kernel] and reverse is None and fraction == 1
+    return length <= LONGEST and reverse is None and fraction == 1
 
 
 def whole_blocks(rows: Rows, i: int) -> int:
@@ -50,50 +46,42 @@ class Short:
 
     def __init__(self, u: Tensor, k: Tensor, rows: Rows, i: int) -> None:
         self.channels, self.length = u.shape[1:]
-        self.rows, self.i = rows, i
+        self.rows, self.i, self.taps = rows, i, k
         self.samples = whole_blocks(rows, i)
-        self.taps = k
+        self.full = rows.full and self.length == self.samples and rows.most[i] % TILE_ROWS == 0
+        tiles = triton.cdiv(rows.most[i], TILE_ROWS)
+        self.split = tiles if self.full else max(1, min(tiles, triton.cdiv(PROGRAMS, self.channels)))
         self.type = TRITON_TYPES[u.dtype]
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
-        chosen = options("short forward", self.samples)
-        split = self._split()
-        short_fwd_kernel[(split, self.channels)](
-            u, pre, post, y, self.taps, self._shifts(split), *self._table(), **self._flags(pre, post, split), **chosen
-        )
+        short_fwd_kernel[(self.split, self.channels)](
+            u, pre, post, y, self.taps, self._shifts(), *self._table(),
+            **self._flags(pre, post), **options("short forward", self.samples),
+        )  # fmt: skip
 
     def backward(
         self, dy: Tensor, u: Tensor, pre: Tensor | None, post: Tensor | None, du: Tensor, dpre: Tensor | None,
         dpost: Tensor | None, dk: Tensor,
     ) -> None:  # fmt: skip
         """Writes du, dpre, dpost and adds to dk."""
-        chosen = options("short backward", self.samples)
-        split = self._split()
-        sums = dk.new_empty((split, self.channels, 4, self.samples))
-        short_bwd_kernel[(split, self.channels)](
-            dy, u, pre, post, du, dpre, dpost, sums, self.taps, self._shifts(split), *self._table(),
-            **self._flags(pre, post, split), **chosen,
+        sums = dk.new_empty((self.split, self.channels, 4, self.samples))
+        short_bwd_kernel[(self.split, self.channels)](
+            dy, u, pre, post, du, dpre, dpost, sums, self.taps, self._shifts(), *self._table(),
+            **self._flags(pre, post), **options("short backward", self.samples),
         )  # fmt: skip
         short_taps_kernel[(triton.cdiv(self.samples, TILE), self.channels)](
-            sums, dk, split, dk.shape[1], N=self.samples, TILE=TILE, num_warps=1
+            sums, dk, self.split, dk.shape[1], N=self.samples, TILE=TILE, num_warps=1
         )
 
-    def _split(self) -> int:
-        """Programs that share a channel's rows."""
-        tiles = triton.cdiv(self.rows.most[self.i], TILE_ROWS)
-        return max(1, min(tiles, triton.cdiv(PROGRAMS, self.channels)))
-
-    def _shifts(self, split: int) -> Tensor:
-        shape = (split, self.channels, 8, self.samples + BLOCK)
+    def _shifts(self) -> Tensor:
+        shape = (self.split, self.channels, 8, self.samples + BLOCK)
         return torch.empty(shape, dtype=torch.float16, device=self.taps.device)
 
     def _table(self) -> tuple[Any, ...]:
         return self.rows.first, self.rows.shift, self.rows.length, self.rows.count, self.i, self.length, self.taps.shape[1]
 
-    def _flags(self, pre: Tensor | None, post: Tensor | None, split: int) -> dict[str, Any]:
-        full = self.rows.full and self.length == self.samples and self.rows.most[self.i] % TILE_ROWS == 0
+    def _flags(self, pre: Tensor | None, post: Tensor | None) -> dict[str, Any]:
         return {
-            "HAS_PRE": pre is not None, "HAS_POST": post is not None, "FULL": full, "ALIGN": 8 if self.rows.aligned else 1,
-            "TYPE": self.type, "FRAMED": self.rows.aligned and not full,
-            "ONE": ONE and self.rows.full and split * TILE_ROWS >= self.rows.most[self.i],
+            "HAS_PRE": pre is not None, "HAS_POST": post is not None, "FULL": self.full,
+            "ALIGN": 8 if self.rows.aligned else 1, "TYPE": self.type, "FRAMED": self.rows.aligned and not self.full,
         }  # fmt: skip

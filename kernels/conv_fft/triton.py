@@ -44,13 +44,13 @@ def forward(
         if table_rows.blocks[i]:
             Blocks(u, k, table_rows, i).forward(u, pre, post, y)
             continue
-        if is_short("short forward", length, reverse, fraction):
+        if is_short(length, reverse, fraction):
             Short(u, k, table_rows, i).forward(u, pre, post, y)
             continue
         p = plan(length, fraction, pre is not None or post is not None)
         (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).forward(u, pre, post, y)
     if document_starts is not None and longest:
-        _zero_tails(table_rows, is_short("short forward", table_rows.longest[-1], reverse, fraction), y)
+        _zero_tails(table_rows, is_short(table_rows.longest[-1], reverse, fraction), y)
     return y
 
 
@@ -73,7 +73,7 @@ def backward(
         if table_rows.blocks[i]:
             Blocks(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
             continue
-        if is_short("short backward", length, reverse, fraction):
+        if is_short(length, reverse, fraction):
             Short(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
             continue
         p = plan(length, fraction, pre is not None or post is not None, backward=True)
@@ -81,7 +81,7 @@ def backward(
             dy, u, pre, post, du, dpre, dpost, dk, dreverse
         )
     if document_starts is not None and longest:
-        _zero_tails(table_rows, is_short("short backward", table_rows.longest[-1], reverse, fraction), du, dpre, dpost)
+        _zero_tails(table_rows, is_short(table_rows.longest[-1], reverse, fraction), du, dpre, dpost)
     return du, dk, dreverse, dpre, dpost
 
 

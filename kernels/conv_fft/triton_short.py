@@ -1,6 +1,6 @@
-"""Causal rows of up to 512 samples as products with Toeplitz matrices of 64 x 64 taps.
+"""Causal rows of up to 256 samples as products with Toeplitz matrices of 64 x 64 taps.
 
-So short, rows take no more operations this way than by a transform, in products that wait for nothing but each other, and no
+So short, rows take fewer operations this way than by a transform, in products that wait for nothing but each other, and no
 sample moves one before it. 32 rows of a channel are a tile, X_j its samples 64 j ... 64 j + 63 (rows, samples), G_j the same of
 the output's gradient times the gate, and M_d[s, t] = k[64 d + t - s]:
     y_i^T = sum_{j <= i} M_{i-j}^T X_j^T      dx_j^T = sum_{i >= j} M_{i-j} G_i^T
@@ -82,26 +82,16 @@ def _toeplitz(p_shifts, d: tl.constexpr, NB: tl.constexpr):
 
 
 @triton.jit
-def _tables(p_shifts, NB: tl.constexpr, RESIDENT: tl.constexpr):
-    """All M_d, but where there are too many for shared memory: those are loaded one by one."""
-    tables = ()
-    if RESIDENT:
-        for d in tl.static_range(NB):
-            tables += (_toeplitz(p_shifts, d, NB),)
-    return tables
+def _convolved(p_shifts, x, NB: tl.constexpr, TRANSPOSED: tl.constexpr):
+    """Of NB blocks (rows, samples), as many (samples, rows) float32: y_i^T, or if TRANSPOSED, dx_i^T.
 
-
-@triton.jit
-def _convolved(tables, p_shifts, x, NB: tl.constexpr, RESIDENT: tl.constexpr, TRANSPOSED: tl.constexpr):
-    """Of NB blocks (rows, samples), as many (samples, rows) float32: y_i^T, or if TRANSPOSED, dx_i^T. All are in registers."""
+    One M_d is in shared memory at a time, and all sums are in registers.
+    """
     sums = ()
     for _ in tl.static_range(NB):
         sums += (tl.zeros((WIDTH, ROWS), tl.float32),)
     for d in tl.static_range(NB):
-        if RESIDENT:
-            m = tables[d]
-        else:
-            m = _toeplitz(p_shifts, d, NB)
+        m = _toeplitz(p_shifts, d, NB)
         found = ()
         for i in tl.static_range(NB):
             if TRANSPOSED and i + d < NB:
@@ -219,12 +209,12 @@ def _add(p_sum, part, several, N: tl.constexpr):
 def _forward_tile(
     r, begin, end, U, PRE, POST, Y, p_shifts, k_scale, FIRST, SHIFT, LENGTH, offset,
     NB: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr,
-    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr,
+    TYPE: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
+    """y of rows r ... r + 31."""
     first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN)
     x, e = _inputs(U, PRE, first, shift, length, NB, HAS_PRE, FULL, FRAMED)
-    tables = _tables(p_shifts, NB, RESIDENT)
-    y = _convolved(tables, p_shifts, x, NB, RESIDENT, False)
+    y = _convolved(p_shifts, x, NB, False)
     scale = _scale(e)[:, None]
     for i in tl.static_range(NB):
         _store(Y, POST, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, HAS_POST, TYPE, FULL, FRAMED)
@@ -234,13 +224,13 @@ def _forward_tile(
 def _backward_tile(
     r, begin, end, DY, U, PRE, POST, DU, DPRE, DPOST, p_sum, p_shifts, k_scale, FIRST, SHIFT, LENGTH, offset,
     NB: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr,
-    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr,
+    TYPE: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
+    """Gradients of rows r ... r + 31; the taps' is added to what the program's tiles before left there, from row `begin` on."""
     first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN)
     x, x_e = _inputs(U, PRE, first, shift, length, NB, HAS_PRE, FULL, FRAMED)
-    tables = _tables(p_shifts, NB, RESIDENT)
     if HAS_POST:
-        y = _convolved(tables, p_shifts, x, NB, RESIDENT, False)
+        y = _convolved(p_shifts, x, NB, False)
         scale = _scale(x_e)[:, None]
         for i in tl.static_range(NB):
             _store(DPOST, DY, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, True, TYPE, FULL, FRAMED)
@@ -264,7 +254,7 @@ def _backward_tile(
         after = m
         _add(p_sum + WIDTH * d, low * one * other, r > begin, WIDTH * NB)
         _add(p_sum + WIDTH * d + 32, high * one * other, r > begin, WIDTH * NB)
-    dx = _convolved(tables, p_shifts, g, NB, RESIDENT, True)
+    dx = _convolved(p_shifts, g, NB, True)
     scale = _scale(g_e)[:, None]
     for j in tl.static_range(NB):
         z = tl.trans(dx[j]) * scale * k_scale
@@ -273,7 +263,8 @@ def _backward_tile(
         _store(DU, PRE, first, j, shift, length, z, HAS_PRE, TYPE, FULL, FRAMED)
 
 
-# For loops: of what is called nothing is computed before the loop, to be kept in registers that are not there.
+# For loops over tiles, which are called: what is inlined there the compiler computes in part before the loop, addresses in
+# shared memory above all, and keeps in registers that are not there.
 _forward_apart = triton.jit(noinline=True)(_forward_tile.fn)
 _backward_apart = triton.jit(noinline=True)(_backward_tile.fn)
 
@@ -283,12 +274,12 @@ _backward_apart = triton.jit(noinline=True)(_backward_tile.fn)
 def short_fwd_kernel(
     U, PRE, POST, Y, TAPS, SHIFTS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, taps,
     NB: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr,
-    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr, ONE: tl.constexpr,
+    TYPE: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
     """Grid (splits, channels). Rows COUNT[WHICH] ... COUNT[WHICH + 1] of the table FIRST, SHIFT, LENGTH, 32 at a time.
 
-    SHIFTS (splits, channels, 8, 64 (NB + 1)) float16 is scratch. FULL: rows have 64 NB samples each, and fill tiles. FRAMED:
-    others, whose frames begin at multiples of eight.
+    SHIFTS (splits, channels, 8, 64 (NB + 1)) float16 is scratch. FULL: rows have 64 NB samples each and fill tiles, and each
+    program has one. FRAMED: others, whose frames begin at multiples of eight.
     """
     i_s = tl.program_id(0)
     i_h = tl.program_id(1).to(tl.int64)
@@ -297,8 +288,8 @@ def short_fwd_kernel(
     if begin >= end:
         return
     offset = i_h * row_length
-    BLOCKS: tl.constexpr = 1 if NB == 1 else 2 if NB == 2 else 4 if NB <= 4 else 8
-    first, shift, length = _place(FIRST, SHIFT, LENGTH, begin, end, offset, ALIGN)
+    BLOCKS: tl.constexpr = NB if NB < 3 else 4
+    first, _, length = _place(FIRST, SHIFT, LENGTH, begin, end, offset, ALIGN)
     _fetch(U, first, length, BLOCKS)
     if HAS_PRE:
         _fetch(PRE, first, length, BLOCKS)
@@ -306,55 +297,17 @@ def short_fwd_kernel(
         _fetch(POST, first, length, BLOCKS)
     p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (WIDTH * NB + WIDTH))
     k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB))
-    if ONE:
+    if FULL:
         _forward_tile(
-            begin,
-            begin,
-            end,
-            U,
-            PRE,
-            POST,
-            Y,
-            p_shifts,
-            k_scale,
-            FIRST,
-            SHIFT,
-            LENGTH,
-            offset,
-            NB,
-            HAS_PRE,
-            HAS_POST,
-            FULL,
-            ALIGN,
-            TYPE,
-            FRAMED,
-            RESIDENT,
-        )
+            begin, begin, end, U, PRE, POST, Y, p_shifts, k_scale, FIRST, SHIFT, LENGTH, offset,
+            NB, HAS_PRE, HAS_POST, FULL, ALIGN, TYPE, FRAMED,
+        )  # fmt: skip
     else:
         for r in range(begin, end, tl.num_programs(0) * ROWS):
             _forward_apart(
-                r,
-                begin,
-                end,
-                U,
-                PRE,
-                POST,
-                Y,
-                p_shifts,
-                k_scale,
-                FIRST,
-                SHIFT,
-                LENGTH,
-                offset,
-                NB,
-                HAS_PRE,
-                HAS_POST,
-                FULL,
-                ALIGN,
-                TYPE,
-                FRAMED,
-                RESIDENT,
-            )
+                r, begin, end, U, PRE, POST, Y, p_shifts, k_scale, FIRST, SHIFT, LENGTH, offset,
+                NB, HAS_PRE, HAS_POST, FULL, ALIGN, TYPE, FRAMED,
+            )  # fmt: skip
 
 
 # What varies from launch to launch: no kernel is compiled for its values.
@@ -362,7 +315,7 @@ def short_fwd_kernel(
 def short_bwd_kernel(
     DY, U, PRE, POST, DU, DPRE, DPOST, SUMS, TAPS, SHIFTS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, taps,
     NB: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, FULL: tl.constexpr, ALIGN: tl.constexpr,
-    TYPE: tl.constexpr, FRAMED: tl.constexpr, RESIDENT: tl.constexpr, ONE: tl.constexpr,
+    TYPE: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
     """Gradients; that of taps in SUMS (splits, channels, 4, 64 NB) float32, sums over a program's rows in four parts."""
     i_s = tl.program_id(0)
@@ -375,8 +328,8 @@ def short_bwd_kernel(
             tl.store(p_sum + WIDTH * d + tl.arange(0, WIDTH), tl.zeros((WIDTH,), tl.float32))
         return
     offset = i_h * row_length
-    BLOCKS: tl.constexpr = 1 if NB == 1 else 2 if NB == 2 else 4 if NB <= 4 else 8
-    first, shift, length = _place(FIRST, SHIFT, LENGTH, begin, end, offset, ALIGN)
+    BLOCKS: tl.constexpr = NB if NB < 3 else 4
+    first, _, length = _place(FIRST, SHIFT, LENGTH, begin, end, offset, ALIGN)
     _fetch(U, first, length, BLOCKS)
     _fetch(DY, first, length, BLOCKS)
     if HAS_PRE:
@@ -385,63 +338,17 @@ def short_bwd_kernel(
         _fetch(POST, first, length, BLOCKS)
     p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (WIDTH * NB + WIDTH))
     k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB))
-    if ONE:
+    if FULL:
         _backward_tile(
-            begin,
-            begin,
-            end,
-            DY,
-            U,
-            PRE,
-            POST,
-            DU,
-            DPRE,
-            DPOST,
-            p_sum,
-            p_shifts,
-            k_scale,
-            FIRST,
-            SHIFT,
-            LENGTH,
-            offset,
-            NB,
-            HAS_PRE,
-            HAS_POST,
-            FULL,
-            ALIGN,
-            TYPE,
-            FRAMED,
-            RESIDENT,
-        )
+            begin, begin, end, DY, U, PRE, POST, DU, DPRE, DPOST, p_sum, p_shifts, k_scale, FIRST, SHIFT, LENGTH, offset,
+            NB, HAS_PRE, HAS_POST, FULL, ALIGN, TYPE, FRAMED,
+        )  # fmt: skip
     else:
         for r in range(begin, end, tl.num_programs(0) * ROWS):
             _backward_apart(
-                r,
-                begin,
-                end,
-                DY,
-                U,
-                PRE,
-                POST,
-                DU,
-                DPRE,
-                DPOST,
-                p_sum,
-                p_shifts,
-                k_scale,
-                FIRST,
-                SHIFT,
-                LENGTH,
-                offset,
-                NB,
-                HAS_PRE,
-                HAS_POST,
-                FULL,
-                ALIGN,
-                TYPE,
-                FRAMED,
-                RESIDENT,
-            )
+                r, begin, end, DY, U, PRE, POST, DU, DPRE, DPOST, p_sum, p_shifts, k_scale, FIRST, SHIFT, LENGTH, offset,
+                NB, HAS_PRE, HAS_POST, FULL, ALIGN, TYPE, FRAMED,
+            )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["parts", "taps"])
