@@ -65,7 +65,8 @@ class Fused:
         self.split = split(table.most[i], p.rows_per_tile, self.channels)
         self.constants = constants(p, u.device)
         self.type = TRITON_TYPES[u.dtype]
-        self.spectrum, self.scale = filter_spectrum(k, reverse, p, table, i)
+        self.exact = u.dtype == torch.float16
+        self.spectrum, self.scale = filter_spectrum(k, reverse, p, table, i, self.exact)
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
         fused_fwd_kernel[(self.split, self.channels)](
@@ -84,7 +85,7 @@ class Fused:
             dy, u, pre, post, du, dpre, dpost, sums, self.spectrum, self.scale, *self.constants, *self._table(),
             **self._flags(pre, post), **options("fused backward", p),
         )  # fmt: skip
-        filter_gradient(sums, p, self.rows, self.i, dk, dreverse)
+        filter_gradient(sums, p, self.rows, self.i, dk, dreverse, self.exact)
 
     def _table(self) -> tuple[Any, ...]:
         return self.rows.first, self.rows.shift, self.rows.length, self.rows.count, self.i, self.length
@@ -97,10 +98,13 @@ class Fused:
         }  # fmt: skip
 
 
-def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int, blocks: int = 0) -> tuple[Tensor, Tensor]:
+def filter_spectrum(
+    k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int, exact: bool, blocks: int = 0
+) -> tuple[Tensor, Tensor]:
     """(channels, N1 keep) packed, in thread order, and (channels,) the power of two that it is over.
 
-    With blocks: (channels, blocks, N1 keep) and (channels, blocks), those of `kernels.conv_fft.triton_blocks`.
+    exact: for float16 rows, whose rounding is as small as a rounded filter's. With blocks: (channels, blocks, N1 keep) and
+    (channels, blocks), those of `kernels.conv_fft.triton_blocks`.
     """
     n1, n2 = p.factors
     several = (blocks,) if blocks else ()
@@ -109,17 +113,19 @@ def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: i
     filter_spectrum_kernel[(len(k), max(1, blocks))](
         k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), rows.count, i, k.shape[1],
         0 if reverse is None else reverse.shape[1],
-        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, BLOCKS=blocks > 0, num_warps=max(4, n1 // 16),
+        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, BLOCKS=blocks > 0, EXACT=exact, num_warps=max(4, n1 // 16),
     )  # fmt: skip
     return spectrum, scale
 
 
-def filter_gradient(sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None, blocks: int = 1) -> None:
+def filter_gradient(
+    sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None, exact: bool, blocks: int = 1
+) -> None:
     """Add a spectrum's gradient (parts, channels, P, 2, N1 keep), or that of blocks of taps in place of P, to the taps'."""
     n1, n2 = p.factors
     filter_gradient_kernel[(len(dk), blocks)](
         sums, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), rows.count, i, len(sums), dk.shape[1],
         0 if dreverse is None else dreverse.shape[1],
         N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile // p.side_by_side if blocks == 1 else 1, TWO_SIDED=dreverse is not None,
-        num_warps=max(4, n1 // 16),
+        EXACT=exact, num_warps=max(4, n1 // 16),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from kernels.conv_fft import reference
 from kernels.conv_fft.document_kernels import document_configurations
 from kernels.conv_fft.launch_blocks import Blocks
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
-from kernels.conv_fft.launch_long import INNER_SPILLS, Long, inner_options
+from kernels.conv_fft.launch_long import INNER_SPILLS, Long, inner_options, writes_taps
 from kernels.conv_fft.launch_outer import SPILLS as OUTER_SPILLS
 from kernels.conv_fft.launch_outer import outer_kernels, outer_options
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
@@ -43,7 +43,7 @@ def forward(
         if table_rows.blocks[i]:
             Blocks(u, k, table_rows, i).forward(u, pre, post, y)
             continue
-        p = plan(length, fraction, pre is not None or post is not None)
+        p = plan(length, fraction, pre is not None or post is not None, documents=document_starts is not None)
         (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).forward(u, pre, post, y)
     if document_starts is not None and longest:
         _zero_tails(table_rows, y)
@@ -60,16 +60,16 @@ def backward(
     du = torch.empty_like(u)
     dpre = None if pre is None else torch.empty_like(u)
     dpost = None if post is None else torch.empty_like(u)
-    dk = torch.zeros_like(k)
     dreverse = None if reverse is None else torch.zeros_like(reverse)
     if u.numel() == 0:
-        return du, dk, dreverse, dpre, dpost
+        return du, torch.zeros_like(k), dreverse, dpre, dpost
     table_rows = _rows(u, document_starts, longest, table, reverse is None)
-    for i, length in enumerate(table_rows.longest):
+    plans = [plan(n, fraction, pre is not None or post is not None, backward=True) for n in table_rows.longest]
+    dk = (torch.empty_like if writes_taps(plans[0], table_rows, u, k, reverse) else torch.zeros_like)(k)
+    for i, p in enumerate(plans):
         if table_rows.blocks[i]:
             Blocks(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
             continue
-        p = plan(length, fraction, pre is not None or post is not None, backward=True)
         (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).backward(
             dy, u, pre, post, du, dpre, dpost, dk, dreverse
         )
@@ -123,7 +123,7 @@ def shipped() -> Iterator[Configuration]:
     filters |= dict.fromkeys(("taps", "reverse_taps", "parts"), "i32")
     for factors in ((128, 64),):
         n1, n2 = factors
-        constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True}
+        constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True, "EXACT": True}
         label = f"{n1} x {n2}"
         one = constants | {"BLOCKS": False}
         yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, one, max(4, n1 // 16))

@@ -63,14 +63,14 @@ def test_gated_gradients_where_others_are_wrong(length: int, dtype: torch.dtype,
 @pytest.fixture(params=[1, 2])
 def three_passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of more than 1024 samples take an outer transform of 16 points around inner ones of 256, or of twice that."""
-    from kernels.conv_fft import launch_long, triton
+    from kernels.conv_fft import triton, workspace
 
     def small(length: int, *more: Any, **named: Any) -> Plan:
         points = 256 * request.param
         return Plan(16 * points, 16, points, (16, 16), 16, 0.0) if length > 1024 else plan(length, *more, **named)
 
     monkeypatch.setattr(triton, "plan", small)
-    monkeypatch.setattr(launch_long, "WORKSPACE", 1 << 15)  # one channel at a time
+    monkeypatch.setattr(workspace, "WORKSPACE", 1 << 15)  # one channel at a time
 
 
 @pytest.mark.usefixtures("three_passes")
