@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 # What the passes may keep between them, in bytes.
-WORKSPACE = 1 << 30
+WORKSPACE = 2 << 30
 
 
 def groups(channels: int, each: int) -> Iterator[tuple[int, int]]:
