@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -22,18 +23,21 @@ def side_by_side(like: Tensor, works: Sequence[Callable[[], Result]]) -> list[Re
     begin after what is on the current stream, which goes on after the last of them. What another work allocates belongs to its
     stream: `used_here` before it is used on the current one.
     """
-    if not like.is_cuda or len(works) == 1:
+    if not like.is_cuda or len(works) < 2:
         return [work() for work in works]
     current = torch.cuda.current_stream(like.device)
     streams = _streams(like.device, current.cuda_stream)[: len(works) - 1]
     for stream in streams:
         stream.wait_stream(current)
+    turns = itertools.cycle([current, *streams])
     results = []
-    for i, work in enumerate(reversed(works)):
-        with torch.cuda.stream(([current, *streams])[i % (len(streams) + 1)] if i else current):
-            results.append(work())
-    for stream in streams:
-        current.wait_stream(stream)
+    try:
+        for work in reversed(works):
+            with torch.cuda.stream(next(turns)):
+                results.append(work())
+    finally:  # a work that fails leaves others' kernels behind, which still write
+        for stream in streams:
+            current.wait_stream(stream)
     return results[::-1]
 
 
