@@ -29,7 +29,7 @@ def activated(z, ACTIVATION: tl.constexpr):
 def _normal(z):
     """The normal distribution's cumulative function and its density at z.
 
-    The tail is a polynomial of 1 / (1 + 0.327 |z| / sqrt 2) times the density (Abramowitz & Stegun, 7.1.26): 8e-8 at most beside
+    The tail is a polynomial of 1 / (1 + 0.327 |z| / sqrt 2) times the density (Abramowitz & Stegun, 7.1.26): 8e-8 at most from
     the exact one, and both share an exponential.
     """
     size = tl.abs(z)
@@ -44,3 +44,24 @@ def _normal(z):
         t = tl.inline_asm_elementwise("rcp.approx.ftz.f32 $0, $1;", "=r,r", [below], dtype=tl.float32, is_pure=True, pack=1)
     tail = t * (0.127414796 + t * (-0.142248368 + t * (0.7107068705 + t * (-0.7265760135 + t * 0.5307027145)))) * e
     return tl.where(z < 0, tail, 1.0 - tail), 0.3989422804014327 * e
+
+
+@triton.jit
+def halves(x, BM: tl.constexpr, BN: tl.constexpr):
+    """The left and the right half of a tile of 2 BN columns; of a product's result, in the registers where they are."""
+    return tl.split(tl.permute(tl.reshape(x, (BM, 2, BN)), (0, 2, 1)))
+
+
+@triton.jit
+def joined(left, right, BM: tl.constexpr, BN: tl.constexpr):
+    """Two tiles of BN columns side by side."""
+    return tl.reshape(tl.permute(tl.join(left, right), (0, 2, 1)), (BM, 2 * BN))
+
+
+@triton.jit
+def settled(x):
+    """A product's result when it is there. Of products under way when a loop starts over, the assembler makes one at a time."""
+    if INTERPRET:
+        return x
+    else:
+        return tl.inline_asm_elementwise("", "=f,0", [x], dtype=tl.float32, is_pure=True, pack=1)

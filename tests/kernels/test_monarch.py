@@ -54,7 +54,7 @@ def test_the_reference_is_the_matrix_product() -> None:
 @pytest.mark.usefixtures("reference_only")
 def test_one_operator_for_torch() -> None:
     x, weight, other = (torch.randn(s, requires_grad=True) for s in ((5, 6), (2, 4, 3), (2, 4, 3)))
-    torch.library.opcheck(torch.ops.menagerie.block_product.default, (x, weight, None, None))
+    torch.library.opcheck(torch.ops.menagerie.block_product.default, (x, weight))
     torch.library.opcheck(torch.ops.menagerie.block_glu.default, (x, weight, other, "gelu"))
     torch.library.opcheck(torch.ops.menagerie.swap_axes.default, (x, 2))
 
