@@ -1,8 +1,7 @@
-"""The GLU of block-diagonal products with rows of x that stay on the SM while a program walks over all columns of its block.
+"""The GLU's backward pass for narrow blocks: rows of x stay on the SM while a program walks over all columns of its block.
 
-The backward pass computes both products again and sums dx in registers on the way, so that the products' gradients are written
-once and read once, for the weights. Gate and value lie side by side in stretches of `columns`, so that one product gives both
-and halves of an accumulator are in one thread. For 16-bit tensors and blocks of 64 to 256 columns of x.
+It computes both products again and sums dx in registers on the way, so that the products' gradients are written once and read
+once, for the weights. For 16-bit tensors.
 """
 
 # Triton's decorators hide from type checkers how kernels are launched.
@@ -21,162 +20,161 @@ from torch import Tensor
 from kernels.configurations import Configuration
 from kernels.monarch.activations import activated, halves, joined, settled
 from kernels.monarch.layouts import matrix, pack, parts
+from kernels.rows import processors
 from kernels.triton_support import TRITON_TYPES, narrow, operand
 
-# Columns of x in a block at most: dx is as wide, in registers.
-WIDEST = 256
+# Columns of x in a block: dx is as wide, in registers.
+WIDTHS = (192, 256)
 # Rows, columns of the gate and of the value, warps, stages.
-FORWARD = (128, 32, 8, 2)
-BACKWARD = (128, 32, 8, 2)
-
-
-@triton.jit
-def _products(xa, xb, wa, wb, PB: tl.constexpr):
-    both = tl.dot(xa, wa.T, input_precision="tf32")
-    if PB:
-        both = tl.dot(xb, wb.T, both, input_precision="tf32")
-    return both
+_BACKWARD = (128, 32, 8, 3)
+# Tokens that a program of the weights' gradients reads at a time, warps, stages; numbers that one of their sums adds up.
+_DEPTH, _WARPS, _STAGES = 64, 8, 3
+_SUM = 1024
 
 
 @triton.jit
 def glu_rows_kernel(
-    xa_desc, xb_desc, wa_desc, wb_desc, y_desc, Q,
-    ACTIVATION: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, PA: tl.constexpr, PB: tl.constexpr, TYPE: tl.constexpr,
-):  # fmt: skip
-    """Grid (tiles of BM rows, blocks): y = act(gate) value of rows of x, whose columns are the first PA and the other PB."""
-    row = tl.program_id(0) * BM
-    block = tl.program_id(1)
-    column = block * (PA + PB)
-    xa = operand(xa_desc.load([row, column]), TYPE)
-    xb = xa
-    if PB:
-        xb = operand(xb_desc.load([row, column + PA]), TYPE)
-    for j in tl.range(0, Q, 2 * BN):
-        q = block * Q + j
-        wa = operand(wa_desc.load([2 * q, 0]), TYPE)
-        va = operand(wa_desc.load([2 * (q + BN), 0]), TYPE)
-        wb = wa
-        vb = va
-        if PB:
-            wb = operand(wb_desc.load([2 * q, PA]), TYPE)
-            vb = operand(wb_desc.load([2 * (q + BN), PA]), TYPE)
-        first = _products(xa, xb, wa, wb, PB)
-        second = _products(xa, xb, va, vb, PB)  # under way while the first activation is computed
-        gate, value = halves(first, BM, BN)
-        y, _ = activated(gate, ACTIVATION)
-        y_desc.store([row, q], narrow(y * value, TYPE))
-        gate, value = halves(second, BM, BN)
-        y, _ = activated(gate, ACTIVATION)
-        y_desc.store([row, q + BN], narrow(y * value, TYPE))
-
-
-@triton.jit
-def _gradients(both, dy, ACTIVATION: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
-    gate, value = halves(both, BM, BN)
-    y, slope = activated(gate, ACTIVATION)
-    dy = dy.to(tl.float32)
-    return joined(dy * value * slope, dy * y, BM, BN)
-
-
-@triton.jit
-def glu_rows_backward_kernel(
     dy_desc, xa_desc, xb_desc, wa_desc, wb_desc, d_desc, dxa_desc, dxb_desc, Q,
     ACTIVATION: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, PA: tl.constexpr, PB: tl.constexpr, TYPE: tl.constexpr,
-    LATE: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles of BM rows, blocks): the gradients of both products, (T, 2 K Q), and dx, their sum over Q times weights."""
+    """Grid (tiles of BM rows, blocks): the gradients of both products, packed, and dx, their sum over Q times weights.
+
+    A block's columns are its first PA and the other PB.
+    """
     row = tl.program_id(0) * BM
     block = tl.program_id(1)
     column = block * (PA + PB)
     xa = operand(xa_desc.load([row, column]), TYPE)
     dxa = tl.zeros((BM, PA), tl.float32)
-    xb = xa
     if PB:
         xb = operand(xb_desc.load([row, column + PA]), TYPE)
         dxb = tl.zeros((BM, PB), tl.float32)
-    for j in tl.range(0, Q, 2 * BN):
+    for j in tl.range(0, Q, BN):
         q = block * Q + j
         wa = operand(wa_desc.load([2 * q, 0]), TYPE)
-        va = operand(wa_desc.load([2 * (q + BN), 0]), TYPE)
-        wb = wa
-        vb = va
+        both = tl.dot(xa, wa.T, input_precision="tf32")
         if PB:
             wb = operand(wb_desc.load([2 * q, PA]), TYPE)
-            vb = operand(wb_desc.load([2 * (q + BN), PA]), TYPE)
-        # Waits for loads divide the program: with all of them here, the assembler moves activations in between products.
-        dy1 = dy_desc.load([row, q])
-        dy2 = dy_desc.load([row, q + BN])
-        first = _products(xa, xb, wa, wb, PB)
-        second = _products(xa, xb, va, vb, PB)
-        d1 = _gradients(first, dy1, ACTIVATION, BM, BN)
-        if not LATE:
-            d_desc.store([row, 2 * q], narrow(d1, TYPE))
-        e1 = operand(d1, TYPE)
-        dxa = tl.dot(e1, wa, dxa, input_precision="tf32")
+            both = tl.dot(xb, wb.T, both, input_precision="tf32")
+        gate, value = halves(both, BM, BN)
+        y, slope = activated(gate, ACTIVATION)
+        dy = dy_desc.load([row, q]).to(tl.float32)
+        d = joined(dy * value * slope, dy * y, BM, BN)
+        d_desc.store([row, 2 * q], narrow(d, TYPE))
+        d = operand(d, TYPE)
+        dxa = settled(tl.dot(d, wa, dxa, input_precision="tf32"))
         if PB:
-            dxb = tl.dot(e1, wb, dxb, input_precision="tf32")
-        d2 = _gradients(second, dy2, ACTIVATION, BM, BN)
-        if LATE:
-            d_desc.store([row, 2 * q], narrow(d1, TYPE))
-        d_desc.store([row, 2 * (q + BN)], narrow(d2, TYPE))
-        e2 = operand(d2, TYPE)
-        dxa = settled(tl.dot(e2, va, dxa, input_precision="tf32"))
-        if PB:
-            dxb = settled(tl.dot(e2, vb, dxb, input_precision="tf32"))
+            dxb = settled(tl.dot(d, wb, dxb, input_precision="tf32"))
     dxa_desc.store([row, column], narrow(dxa, TYPE))
     if PB:
         dxb_desc.store([row, column + PA], narrow(dxb, TYPE))
 
 
-def block_glu(x: Tensor, gate: Tensor, value: Tensor, activation: str, plan=None) -> Tensor:
-    """act(x gate) (x value), (T, K Q)."""
-    blocks, q, p = gate.shape
-    rows, columns, warps, stages = plan or FORWARD
-    widths = parts(p)
-    y, weights = x.new_empty(len(x), blocks * q), pack(gate, value, columns)
-    if len(x):
-        glu_rows_kernel[(triton.cdiv(len(x), rows), blocks)](
-            *(matrix(x, rows, width) for width in widths), *(matrix(weights, 2 * columns, width) for width in widths),
-            matrix(y, rows, columns), q,
-            ACTIVATION=activation, BM=rows, BN=columns, PA=widths[0], PB=widths[1], TYPE=TRITON_TYPES[x.dtype],
-            num_warps=warps, num_stages=stages,
-        )  # fmt: skip
-    return y
+@triton.jit
+def weight_gradient_kernel(
+    d_desc, xa_desc, xb_desc, p_shares, tokens, Q2, step,
+    BR: tl.constexpr, BK: tl.constexpr, PA: tl.constexpr, PB: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """Grid (tiles of BR rows, blocks, splits): shares (splits, K, 2 Q, P), sums over `step` tokens of d transposed times x."""
+    r = tl.program_id(0) * BR
+    block = tl.program_id(1)
+    column = block * (PA + PB)
+    start = tl.program_id(2) * step
+    a = tl.zeros((BR, PA), tl.float32)
+    if PB:
+        b = tl.zeros((BR, PB), tl.float32)
+    for t in tl.range(start, tl.minimum(start + step, tokens), BK):
+        d = operand(d_desc.load([t, block * Q2 + r]), TYPE).T
+        a = tl.dot(d, operand(xa_desc.load([t, column]), TYPE), a, input_precision="tf32")
+        if PB:
+            b = tl.dot(d, operand(xb_desc.load([t, column + PA]), TYPE), b, input_precision="tf32")
+    rows = (tl.program_id(2) * tl.num_programs(1) + block).to(tl.int64) * Q2 + r + tl.arange(0, BR)
+    p_rows = p_shares + rows[:, None] * (PA + PB)
+    tl.store(p_rows + tl.arange(0, PA)[None, :], a)
+    if PB:
+        tl.store(p_rows + PA + tl.arange(0, PB)[None, :], b)
 
 
-def block_glu_backward(
-    dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str, plan=None, late: bool = False
-) -> tuple[Tensor, Tensor, int]:
-    """dx, the gradients of both products packed, (T, 2 K Q), and the stretches in which they are."""
+@triton.jit
+def weight_sum_kernel(p_shares, p_gate, p_value, splits, N, RUN, BLOCK: tl.constexpr):
+    """Grid (tiles): sums of N numbers over splits, in order; runs of RUN numbers are the gate's and the value's in turn."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), tl.float32)
+    p_share = p_shares + i
+    for _ in range(splits):
+        total += tl.load(p_share, mask=i < N, other=0.0)
+        p_share += N
+    run = i // RUN
+    at = run // 2 * RUN + i % RUN
+    tl.store(p_gate + at, narrow(total, p_gate.dtype.element_ty), mask=(i < N) & (run % 2 == 0))
+    tl.store(p_value + at, narrow(total, p_value.dtype.element_ty), mask=(i < N) & (run % 2 == 1))
+
+
+def backward(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, gate and value. dy: (T, K Q); x: (T, K P), P of `WIDTHS`; gate, value: (K, Q, P), Q a multiple of 64."""
     blocks, q, p = gate.shape
-    rows, columns, warps, stages = plan or BACKWARD
+    rows, columns, warps, stages = _BACKWARD
     widths = parts(p)
     dx, products, weights = torch.empty_like(x), x.new_empty(len(x), 2 * blocks * q), pack(gate, value, columns)
     if len(x):
-        glu_rows_backward_kernel[(triton.cdiv(len(x), rows), blocks)](
+        glu_rows_kernel[(triton.cdiv(len(x), rows), blocks)](
             matrix(dy, rows, columns), *(matrix(x, rows, width) for width in widths),
             *(matrix(weights, 2 * columns, width) for width in widths), matrix(products, rows, 2 * columns),
             *(matrix(dx, rows, width) for width in widths), q,
-            ACTIVATION=activation, BM=rows, BN=columns, PA=widths[0], PB=widths[1], TYPE=TRITON_TYPES[x.dtype], LATE=late,
+            ACTIVATION=activation, BM=rows, BN=columns, PA=widths[0], PB=widths[1], TYPE=TRITON_TYPES[x.dtype],
             num_warps=warps, num_stages=stages,
         )  # fmt: skip
-    return dx, products, columns
+    return dx, *_weight_gradients(products, x, gate.shape, columns)
+
+
+def _weight_rows(p: int, q: int) -> int:
+    """Rows of a tile of the weights' gradients; as many as fit in registers."""
+    return 256 if p <= 192 and q % 128 == 0 else 128
+
+
+def _weight_gradients(products: Tensor, x: Tensor, shape: torch.Size, columns: int) -> tuple[Tensor, Tensor]:
+    """Gradients of gate and value, (K, Q, P) each, from those of their products, (T, 2 K Q), packed in stretches of columns.
+
+    As many programs share a tile's tokens as give all multiprocessors something to do; their sums are added in a fixed order.
+    """
+    blocks, q, p = shape
+    rows, widths = _weight_rows(p, q), parts(p)
+    tiles = 2 * q // rows * blocks
+    step = triton.cdiv(triton.cdiv(len(x), _DEPTH), max(1, processors(x) // tiles)) * _DEPTH
+    splits = triton.cdiv(len(x), max(step, 1))
+    shares = torch.empty(splits, blocks, 2 * q, p, dtype=torch.float32, device=x.device)
+    if splits:
+        weight_gradient_kernel[(2 * q // rows, blocks, splits)](
+            matrix(products, _DEPTH, rows), *(matrix(x, _DEPTH, width) for width in widths), shares, len(x), 2 * q, step,
+            BR=rows, BK=_DEPTH, PA=widths[0], PB=widths[1], TYPE=TRITON_TYPES[x.dtype], num_warps=_WARPS, num_stages=_STAGES,
+        )  # fmt: skip
+    gate, value = (x.new_empty(shape) for _ in range(2))
+    weight_sum_kernel[(triton.cdiv(2 * gate.numel(), _SUM),)](
+        shares, gate, value, splits, 2 * gate.numel(), columns * p, BLOCK=_SUM
+    )
+    return gate, value
 
 
 def shipped() -> Iterator[Configuration]:
-    for kernel, (rows, columns, warps, stages) in ((glu_rows_kernel, FORWARD), (glu_rows_backward_kernel, BACKWARD)):
-        for p in (64, 128, 192, 256):
-            first, second = parts(p)
-            shapes = {"dy": (rows, columns), "y": (rows, columns), "d": (rows, 2 * columns)}
-            for part, width in (("a", first), ("b", second)):
-                shapes |= {f"{name}{part}": (rows, width) for name in ("x", "dx")} | {f"w{part}": (2 * columns, width)}
-            signature: dict[str, str] = {"Q": "i32"}
-            signature |= {f"{name}_desc": f"tensordesc<bf16[{r}, {max(c, 16)}]>" for name, (r, c) in shapes.items()}
-            constants: dict[str, Any] = {"ACTIVATION": "gelu", "BM": rows, "BN": columns, "TYPE": tl.bfloat16}
-            constants |= {"PA": first, "PB": second}
-            direction = "forward"
-            if kernel is glu_rows_backward_kernel:
-                constants["LATE"], direction = False, "backward"
-            yield Configuration(
-                f"GLU of rows, {p} columns, {direction}", kernel, signature, constants, warps, stages, wgmma=True
-            )
+    def tile(rows: int, columns: int) -> str:
+        return f"tensordesc<bf16[{rows}, {max(columns, 16)}]>"
+
+    rows, columns, warps, stages = _BACKWARD
+    sizes: dict[str, str] = dict.fromkeys(("Q", "tokens", "Q2", "step", "splits", "N", "RUN"), "i32")
+    pointers = {"p_shares": "*fp32", "p_gate": "*bf16", "p_value": "*bf16"}
+    for p in WIDTHS:
+        widths: dict[str, Any] = dict(zip(("PA", "PB"), parts(p), strict=True)) | {"TYPE": tl.bfloat16}
+        signature = sizes | {"dy_desc": tile(rows, columns), "d_desc": tile(rows, 2 * columns)}
+        for part, width in zip("ab", parts(p), strict=True):
+            signature |= dict.fromkeys((f"x{part}_desc", f"dx{part}_desc"), tile(rows, width))
+            signature[f"w{part}_desc"] = tile(2 * columns, width)
+        constants = widths | {"ACTIVATION": "gelu", "BM": rows, "BN": columns}
+        yield Configuration(f"GLU of rows, {p} columns", glu_rows_kernel, signature, constants, warps, stages, wgmma=True)
+        tall = _weight_rows(p, 128)
+        signature = sizes | pointers | {"d_desc": tile(_DEPTH, tall)}
+        signature |= {f"x{part}_desc": tile(_DEPTH, width) for part, width in zip("ab", parts(p), strict=True)}
+        yield Configuration(
+            f"GLU's weights, {p} columns", weight_gradient_kernel, signature, widths | {"BR": tall, "BK": _DEPTH},
+            _WARPS, _STAGES, wgmma=True,
+        )  # fmt: skip
+    yield Configuration("GLU's weights, sums", weight_sum_kernel, sizes | pointers, {"BLOCK": _SUM})

@@ -20,8 +20,8 @@ from kernels.monarch.layouts import pack, unpack
 from kernels.monarch.reference import weight_gradient
 from kernels.triton_support import INTERPRET, TRITON_TYPES, narrow, operand
 
-# Rows and columns of weights from which the library's batched product is the faster one.
-LIBRARY = 128
+# Rows and columns of a block from which the library's batched product is the faster one.
+_LIBRARY = 64
 
 
 @triton.jit
@@ -128,8 +128,8 @@ def _precision(dtype: torch.dtype) -> str:
 def block_product(x: Tensor, weight: Tensor) -> Tensor:
     blocks, q, p = weight.shape
     y = x.new_empty(x.shape[0], blocks * q)
-    if x.is_cuda and x.dtype != torch.float32 and min(p, q) >= LIBRARY:
-        inputs, outputs = (a.view(len(x), blocks, -1).transpose(0, 1) for a in (x, y))
+    if x.is_cuda and x.dtype != torch.float32 and min(p, q) >= _LIBRARY and p % 8 == q % 8 == 0:
+        inputs, outputs = x.view(len(x), blocks, p).transpose(0, 1), y.view(len(x), blocks, q).transpose(0, 1)
         torch.bmm(inputs, weight.transpose(1, 2), out=outputs)
         return y
     tile = _tiles(len(x), q, p, 1)
@@ -170,19 +170,15 @@ def _in_tiles(x: Tensor, gate: Tensor) -> bool:
 
 
 def block_glu(x: Tensor, gate: Tensor, value: Tensor, activation: str) -> Tensor:
-    if not _in_tiles(x, gate):
-        return _glu(None, x, gate, value, activation)
-    if gate.shape[2] <= rows.WIDEST:
-        return rows.block_glu(x, gate, value, activation)
-    return tiles.glu(None, x, gate, value, activation)[0]
+    return tiles.glu(None, x, gate, value, activation)[0] if _in_tiles(x, gate) else _glu(None, x, gate, value, activation)
 
 
 def block_glu_backward(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tuple[Tensor, Tensor, Tensor]:
-    if not (_in_tiles(x, gate) and dy.data_ptr() % 16 == 0):
-        products, weights, columns = _glu(dy, x, gate, value, activation), pack(gate, value, gate.shape[1]), gate.shape[1]
-    elif gate.shape[2] <= rows.WIDEST:
-        dx, products, columns = rows.block_glu_backward(dy, x, gate, value, activation)
-        return dx, *tiles.weight_gradients(products, x, gate.shape, columns)
+    _, q, p = gate.shape
+    if not _in_tiles(x, gate) or dy.data_ptr() % 16 != 0:
+        products, weights, columns = _glu(dy, x, gate, value, activation), pack(gate, value, q), q
+    elif p in rows.WIDTHS:
+        return rows.backward(dy, x, gate, value, activation)
     else:
         products, weights, columns = tiles.glu(dy, x, gate, value, activation)
     dx = block_product(products, weights.transpose(1, 2))
