@@ -1,6 +1,6 @@
 """The modal scan, 16 modes, gated, 768 channels, 8K to 1M tokens; peer: torch's FFT with the same filter made by torch.
 
-Ours and the peer are timed as CUDA graphs: several small kernels make the tables, and the host's calls would be what is measured.
+Ours and the peer are timed as CUDA graphs: several small kernels make the tables, and the host's calls would be measured.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def cases(operator: str) -> Iterator[Case]:
 
 
 def check(operator: str, device: str, share: int = 0, shares: int = 1) -> list[tuple[str, bool]]:
-    """A line of the table for each of an operator's cases, and whether it is right; of every `shares`-th case from `share` on."""
+    """A line of the table for each of an operator's cases, and whether it is right; every `shares`-th from `share` on."""
     return [_check(case, device) for case in islice(cases(operator), share, None, shares)]
 
 

@@ -16,7 +16,7 @@ from kernels.conv_fft.launch_fused import options
 from kernels.conv_fft.launch_short import LONGEST, TILE
 from kernels.conv_fft.launch_short import options as short_options
 from kernels.conv_fft.rows import BLOCKS, length_classes
-from kernels.conv_fft.transforms import BACKWARD, FORWARD, Plan
+from kernels.conv_fft.transforms import BACKWARD, DOCUMENTS, Plan
 from kernels.conv_fft.triton_blocks import block_filter_gradient_kernel, block_product_kernel, block_spectra_kernel
 from kernels.conv_fft.triton_filter import filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
@@ -67,9 +67,9 @@ def document_configurations() -> Iterator[Configuration]:
 
 
 def _fused() -> Iterator[Configuration]:
-    for points in (2048, 4096, 8192):
+    for points in (1024, 2048, 4096, 8192):
         for name, kernel, factors in (
-            ("fused forward", fused_fwd_kernel, FORWARD[points]),
+            ("fused forward", fused_fwd_kernel, DOCUMENTS[points]),
             ("fused backward", fused_bwd_kernel, BACKWARD[points]),
         ):
             p = Plan(points, 1, points, factors, factors[1], 0.0)
@@ -100,7 +100,7 @@ def _blocks(block: int) -> Iterator[Configuration]:
         constants = _COMMON | _GATED | more
         yield _configuration(f"{name} {block}", (key, *p.factors), kernel, constants, block_options(key, p))
     n1, n2 = p.factors
-    constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": False, "REVERSE": None, "BLOCKS": True}
+    constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": False, "REVERSE": None, "BLOCKS": True, "EXACT": True}
     yield Configuration(f"filter spectrum of blocks {block}", filter_spectrum_kernel, _SIGNATURE, constants, max(4, n1 // 16))
     constants = {"N": block, "POINTS": block, "TILE": min(1024, block)}
     yield Configuration(f"block filter gradient {block}", block_filter_gradient_kernel, _SIGNATURE, constants)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from kernels.conv_fft.launch_fused import constants, filter_gradient, filter_spectrum
 from kernels.conv_fft.rows import Rows
+from kernels.conv_fft.streams import used_here
 from kernels.conv_fft.transforms import Plan
 from kernels.conv_fft.triton_blocks import block_filter_gradient_kernel, block_product_kernel, block_spectra_kernel
+from kernels.conv_fft.workspace import groups
 from kernels.triton_support import TRITON_TYPES
 
-# What the passes may keep between them, in bytes: channels are done in groups of this size.
-WORKSPACE = 1 << 30
 # Factors of a block: 64 rows of data fill a tensor core's tile.
 FACTORS = {1024: (64, 16), 2048: (64, 32), 4096: (64, 64)}
 # Points that a program of the filter's gradient sums.
@@ -55,23 +55,25 @@ class Blocks:
         self.p = block_plan(size)
         self.blocks = triton.cdiv(min(rows.longest[i], rows.frame), size)
         self.slots = batch * self.length // size + 2 * rows.most[i] + 2
+        self.kept = 4 * self.slots * self.p.points  # bytes of a channel's transforms
         self.constants = constants(self.p, u.device)
-        self.spectrum, self.scale = filter_spectrum(k, None, self.p, rows, i, self.blocks)
+        self.exact = u.dtype == torch.float16
+        self.spectrum, self.scale = filter_spectrum(k, None, self.p, rows, i, self.exact, self.blocks)
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
-        for first, channels in self._groups(1):
+        for first, channels in groups(self.channels, self.kept):
             z, scales = self._transformed(u, pre, first, channels)
             self._convolved(z, scales, first, False, (post, y), (None, None))
 
     def backward(
         self, dy: Tensor, u: Tensor, pre: Tensor | None, post: Tensor | None, du: Tensor, dpre: Tensor | None,
         dpost: Tensor | None, dk: Tensor,
-    ) -> None:  # fmt: skip
-        """Writes du, dpre, dpost and adds to dk."""
+    ) -> Callable[[], None]:  # fmt: skip
+        """Writes du, dpre, dpost. What is returned adds to dk."""
         p = self.p
         sums = dk.new_empty((1, self.channels, self.blocks, 2, p.points))
         tile = min(TILE, p.points)
-        for first, channels in self._groups(2):
+        for first, channels in groups(self.channels, 2 * self.kept):
             zx, x_scales = self._transformed(u, pre, first, channels)
             zg, g_scales = self._transformed(dy, post, first, channels)
             self._convolved(zg, g_scales, first, True, (pre, du), (None if dpre is None else u, dpre))
@@ -81,13 +83,12 @@ class Blocks:
                 zx, x_scales, zg, g_scales, sums, *self._table(first),
                 N=p.points, POINTS=p.points, TILE=tile, num_warps=4,
             )  # fmt: skip
-        filter_gradient(sums, p, self.rows, self.i, dk, None, self.blocks)
 
-    def _groups(self, intermediates: int) -> Iterator[tuple[int, int]]:
-        """First channel and number of channels of each group whose intermediates fit the workspace."""
-        size = max(1, min(self.channels, WORKSPACE // (intermediates * 4 * self.slots * self.p.points)))
-        for first in range(0, self.channels, size):
-            yield first, min(size, self.channels - first)
+        def add() -> None:
+            used_here(sums)
+            filter_gradient(sums, p, self.rows, self.i, dk, None, self.exact, self.blocks)
+
+        return add
 
     def _table(self, first: int) -> tuple[Any, ...]:
         rows = self.rows

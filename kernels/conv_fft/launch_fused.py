@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import triton
 from torch import Tensor
 
 from kernels.conv_fft.rows import Rows
+from kernels.conv_fft.streams import used_here
 from kernels.conv_fft.transforms import Plan, exact_constants, fused_matrices, thread_order, twiddles
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
@@ -65,7 +67,8 @@ class Fused:
         self.split = split(table.most[i], p.rows_per_tile, self.channels)
         self.constants = constants(p, u.device)
         self.type = TRITON_TYPES[u.dtype]
-        self.spectrum, self.scale = filter_spectrum(k, reverse, p, table, i)
+        self.exact = u.dtype == torch.float16
+        self.spectrum, self.scale = filter_spectrum(k, reverse, p, table, i, self.exact)
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
         fused_fwd_kernel[(self.split, self.channels)](
@@ -76,15 +79,20 @@ class Fused:
     def backward(
         self, dy: Tensor, u: Tensor, pre: Tensor | None, post: Tensor | None, du: Tensor, dpre: Tensor | None,
         dpost: Tensor | None, dk: Tensor, dreverse: Tensor | None,
-    ) -> None:  # fmt: skip
-        """Writes du, dpre, dpost and adds to dk, dreverse."""
+    ) -> Callable[[], None]:  # fmt: skip
+        """Writes du, dpre, dpost. What is returned adds to dk, dreverse."""
         p = self.p
         sums = dk.new_empty((self.split, self.channels, p.rows_per_tile // p.side_by_side, 2, p.factors[0] * p.keep))
         fused_bwd_kernel[(self.split, self.channels)](
             dy, u, pre, post, du, dpre, dpost, sums, self.spectrum, self.scale, *self.constants, *self._table(),
             **self._flags(pre, post), **options("fused backward", p),
         )  # fmt: skip
-        filter_gradient(sums, p, self.rows, self.i, dk, dreverse)
+
+        def add() -> None:
+            used_here(sums)
+            filter_gradient(sums, p, self.rows, self.i, dk, dreverse, self.exact)
+
+        return add
 
     def _table(self) -> tuple[Any, ...]:
         return self.rows.first, self.rows.shift, self.rows.length, self.rows.count, self.i, self.length
@@ -97,10 +105,13 @@ class Fused:
         }  # fmt: skip
 
 
-def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int, blocks: int = 0) -> tuple[Tensor, Tensor]:
+def filter_spectrum(
+    k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int, exact: bool, blocks: int = 0
+) -> tuple[Tensor, Tensor]:
     """(channels, N1 keep) packed, in thread order, and (channels,) the power of two that it is over.
 
-    With blocks: (channels, blocks, N1 keep) and (channels, blocks), those of `kernels.conv_fft.triton_blocks`.
+    exact: for float16 rows, whose rounding is as small as a rounded filter's. With blocks: (channels, blocks, N1 keep) and
+    (channels, blocks), those of `kernels.conv_fft.triton_blocks`.
     """
     n1, n2 = p.factors
     several = (blocks,) if blocks else ()
@@ -109,17 +120,19 @@ def filter_spectrum(k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: i
     filter_spectrum_kernel[(len(k), max(1, blocks))](
         k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), rows.count, i, k.shape[1],
         0 if reverse is None else reverse.shape[1],
-        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, BLOCKS=blocks > 0, num_warps=max(4, n1 // 16),
+        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, BLOCKS=blocks > 0, EXACT=exact, num_warps=max(4, n1 // 16),
     )  # fmt: skip
     return spectrum, scale
 
 
-def filter_gradient(sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None, blocks: int = 1) -> None:
+def filter_gradient(
+    sums: Tensor, p: Plan, rows: Rows, i: int, dk: Tensor, dreverse: Tensor | None, exact: bool, blocks: int = 1
+) -> None:
     """Add a spectrum's gradient (parts, channels, P, 2, N1 keep), or that of blocks of taps in place of P, to the taps'."""
     n1, n2 = p.factors
     filter_gradient_kernel[(len(dk), blocks)](
         sums, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), rows.count, i, len(sums), dk.shape[1],
         0 if dreverse is None else dreverse.shape[1],
         N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile // p.side_by_side if blocks == 1 else 1, TWO_SIDED=dreverse is not None,
-        num_warps=max(4, n1 // 16),
+        EXACT=exact, num_warps=max(4, n1 // 16),
     )  # fmt: skip

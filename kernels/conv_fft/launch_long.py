@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,12 +19,12 @@ from kernels.conv_fft.launch_fused import split
 from kernels.conv_fft.launch_outer import outer_transform
 from kernels.conv_fft.rows import Rows, whole_rows
 from kernels.conv_fft.spectrum import filter_gradients, filter_spectrum
+from kernels.conv_fft.streams import used_here
 from kernels.conv_fft.transforms import Plan, inner_matrices, inner_twiddles
 from kernels.conv_fft.triton_inner import inner_bwd_kernel, inner_filter_kernel, inner_fwd_kernel
+from kernels.conv_fft.workspace import groups
 from kernels.triton_support import TRITON_TYPES
 
-# What the passes may keep between them, in bytes: channels are done in groups of this size.
-WORKSPACE = 1 << 30
 # Rows that a program of an outer pass takes, at most.
 ROWS = 4
 
@@ -54,6 +54,16 @@ def _alignment(rows: Rows) -> dict[str, int]:
     return {"ALIGN": 8 if rows.aligned else 1, "ALIGN_END": 8 if rows.aligned and rows.full else 1}
 
 
+def filter_is_row(u: Tensor, reverse: Tensor | None) -> bool:
+    """Whether the filter takes the passes too."""
+    return u.dtype == torch.bfloat16 and reverse is None
+
+
+def writes_taps(p: Plan, rows: Rows, u: Tensor, k: Tensor, reverse: Tensor | None) -> bool:
+    """Whether `Long.backward` writes all of dk: of whole rows, of which there is one class, whose filter takes the passes."""
+    return rows.full and p.outer > 1 and filter_is_row(u, reverse) and k.shape[1] <= p.points
+
+
 class Long:
     """One length class of rows, through the three passes.
 
@@ -65,11 +75,12 @@ class Long:
         self.channels, self.length = u.shape[1:]
         self.p, self.rows, self.i = p, rows, i
         self.capacity = rows.most[i]
+        self.kept = 4 * self.capacity * p.points  # bytes of a channel's transforms
         self.outer = outer_transform(p.outer, p.inner, u.device)
         self.middle = _inner_constants(p, u.device)
         self.type = TRITON_TYPES[u.dtype]
         self.taps = None
-        if u.dtype == torch.bfloat16 and reverse is None:
+        if filter_is_row(u, reverse):
             self.taps = whole_rows(1, self.channels, k.shape[1], k.device)
             if not rows.full:  # a filter that no document is convolved with is no row
                 there = (rows.count[i + 1] > rows.count[i]).to(torch.int32)
@@ -82,7 +93,7 @@ class Long:
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
         p = self.p
-        for first, channels in self._groups(1):
+        for first, channels in groups(self.channels, self.kept):
             z, scales = self._into(u, pre, self.rows, self.i, first, channels)
             inner_fwd_kernel[(p.outer, channels, split(self.capacity, 2 // p.halves, channels * p.outer))](
                 z, scales, self.spectrum, self.inverse, *self.middle, self.rows.count, self.i, first, p.outer, self.capacity,
@@ -93,15 +104,15 @@ class Long:
     def backward(
         self, dy: Tensor, u: Tensor, pre: Tensor | None, post: Tensor | None, du: Tensor, dpre: Tensor | None,
         dpost: Tensor | None, dk: Tensor, dreverse: Tensor | None,
-    ) -> None:  # fmt: skip
-        """Writes du, dpre, dpost and adds to dk, dreverse."""
+    ) -> Callable[[], None]:  # fmt: skip
+        """Writes du, dpre, dpost. What is returned adds to dk, dreverse; where `writes_taps`, it writes dk."""
         p = self.p
         if self.taps is None:
             sums = dk.new_empty((self.channels, p.outer, 2, p.factors[0] * p.halves * p.keep))
         else:
             sums = dk.new_empty((self.channels, p.outer, p.inner // 16, 2, 16), dtype=torch.float16)
         sums_scale = dk.new_empty((self.channels, p.outer))
-        for first, channels in self._groups(2):
+        for first, channels in groups(self.channels, 2 * self.kept):
             zx, x_scales = self._into(u, pre, self.rows, self.i, first, channels)
             zg, g_scales = self._into(dy, post, self.rows, self.i, first, channels)
             inner_bwd_kernel[(p.outer, channels)](
@@ -114,20 +125,22 @@ class Long:
             self._out_of(zg, g_scales, self.scale, self.rows, self.i, first, (pre, du), gates)
             if dpost is not None:
                 self._out_of(zx, x_scales, self.scale, self.rows, self.i, first, (dy, dpost), (None, None))
-        if self.taps is None:
-            filter_gradients(sums, p, dk, dreverse)
-        else:
+
+        def add() -> None:
+            used_here(sums, sums_scale)
+            if self.taps is None:
+                return filter_gradients(sums, p, dk, dreverse)
+            used_here(self.taps.count)
             # The matrices are unitary and a filter's transform is not.
             scale = torch.full((self.channels,), math.sqrt(p.points), device=dk.device)
-            taps = torch.zeros_like(dk)
+            # To the taps of whole rows, which are one class, nothing is added; those beyond the row are zeros there already.
+            taps = dk if self.rows.full else torch.zeros_like(dk)
             self._out_of(sums[:, None], sums_scale, scale, self.taps, 0, 0, (None, taps), (None, None), by_k1=True)
-            dk += taps
+            if taps is not dk:
+                dk.add_(taps)
+            return None
 
-    def _groups(self, intermediates: int) -> Iterator[tuple[int, int]]:
-        """First channel and number of channels of each group whose intermediates fit the workspace."""
-        size = max(1, min(self.channels, WORKSPACE // (intermediates * 4 * self.capacity * self.p.points)))
-        for first in range(0, self.channels, size):
-            yield first, min(size, self.channels - first)
+        return add
 
     def _grid(self, rows: Rows, i: int, channels: int) -> tuple[tuple[int, int, int], int]:
         """Programs, and how many rows each takes."""

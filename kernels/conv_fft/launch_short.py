@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import triton
 from torch import Tensor
 
 from kernels.conv_fft.rows import Rows
+from kernels.conv_fft.streams import used_here
 from kernels.conv_fft.triton_short import ROWS, WIDTH, short_bwd_kernel, short_fwd_kernel, short_taps_kernel
 from kernels.triton_support import TRITON_TYPES
 
@@ -62,16 +64,20 @@ class Short:
     def backward(
         self, dy: Tensor, u: Tensor, pre: Tensor | None, post: Tensor | None, du: Tensor, dpre: Tensor | None,
         dpost: Tensor | None, dk: Tensor,
-    ) -> None:  # fmt: skip
-        """Writes du, dpre, dpost and adds to dk."""
+    ) -> Callable[[], None]:  # fmt: skip
+        """Writes du, dpre, dpost. What is returned adds to dk."""
         sums = dk.new_empty((self.split, self.channels, 4, self.samples))
         short_bwd_kernel[(self.split, self.channels)](
             dy, u, pre, post, du, dpre, dpost, sums, self.taps, self._shifts(), *self._table(),
             **self._flags(pre, post), **options("short backward", self.samples),
         )  # fmt: skip
-        short_taps_kernel[(triton.cdiv(self.samples, TILE), self.channels)](
-            sums, dk, self.split, dk.shape[1], N=self.samples, TILE=TILE, num_warps=1
-        )
+
+        def add() -> None:
+            used_here(sums)
+            grid = triton.cdiv(self.samples, TILE), self.channels
+            short_taps_kernel[grid](sums, dk, self.split, dk.shape[1], N=self.samples, TILE=TILE, num_warps=1)
+
+        return add
 
     def _shifts(self) -> Tensor:
         shape = (self.split, self.channels, 8, self.samples + BLOCK)

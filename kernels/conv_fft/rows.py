@@ -17,7 +17,7 @@ from kernels.conv_fft.transforms import FORWARD
 
 # Documents of more samples than the first number, up to the second, are convolved in blocks of the third where filters are
 # causal (see `kernels.conv_fft.triton_blocks`); all others are rows of a power of two.
-BLOCKS = ((4096, 8192, 2048), (8192, 65536, 4096))
+BLOCKS = ((4096, 32768, 2048), (32768, 65536, 4096))
 # Tokens of a program that makes the table of documents.
 _TOKENS = 1024
 

@@ -26,6 +26,8 @@ from torch import Tensor
 # which needs more registers.
 FORWARD = {256: (16, 16), 512: (32, 16), 1024: (32, 32), 2048: (64, 32), 4096: (64, 64), 8192: (128, 64)}
 BACKWARD = FORWARD | {1024: (64, 16), 4096: (128, 32)}
+# Documents, whose rows side by side in a tile each need masks of their own: one at a time, where that is possible.
+DOCUMENTS = FORWARD | {1024: (64, 16)}
 # The inner transforms of long convolutions, NA x NB, and twice as many points where there are: see `triton_inner`.
 INNER = {1024: (32, 32), 2048: (32, 32), 4096: (64, 32)}
 
@@ -90,7 +92,7 @@ class Plan:
 
 
 @functools.lru_cache(maxsize=4096)
-def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool = False) -> Plan:
+def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool = False, documents: bool = False) -> Plan:
     """The cheapest factorisation for rows of `length` samples.
 
     The model: a row in one program (order 2) costs the larger of its bytes over the bandwidth and its products' operations,
@@ -103,7 +105,7 @@ def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool 
         gated, backward = True, False
     io = (8 if gated else 4) * length
     found = []
-    for points, (n1, n2) in (BACKWARD if backward else FORWARD).items():
+    for points, (n1, n2) in (BACKWARD if backward else DOCUMENTS if documents else FORWARD).items():
         if length <= points:
             keep = max(16, int(n2 * fraction))
             work = points * (8 * max(n1, 64) + 16 * keep)

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,11 +17,12 @@ from kernels.conv_fft import reference
 from kernels.conv_fft.document_kernels import document_configurations, short_configurations
 from kernels.conv_fft.launch_blocks import Blocks
 from kernels.conv_fft.launch_fused import SPILLS, Fused, options
-from kernels.conv_fft.launch_long import INNER_SPILLS, Long, inner_options
+from kernels.conv_fft.launch_long import INNER_SPILLS, Long, inner_options, writes_taps
 from kernels.conv_fft.launch_outer import SPILLS as OUTER_SPILLS
 from kernels.conv_fft.launch_outer import outer_kernels, outer_options
 from kernels.conv_fft.launch_short import Short, is_short, whole_blocks
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
+from kernels.conv_fft.streams import side_by_side
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, INNER, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
@@ -40,15 +42,16 @@ def forward(
     if u.numel() == 0:
         return y
     table_rows = _rows(u, document_starts, longest, table, reverse is None)
-    for i, length in enumerate(table_rows.longest):
+
+    def convolve(i: int, length: int) -> None:
         if table_rows.blocks[i]:
-            Blocks(u, k, table_rows, i).forward(u, pre, post, y)
-            continue
+            return Blocks(u, k, table_rows, i).forward(u, pre, post, y)
         if is_short(length, reverse, fraction):
-            Short(u, k, table_rows, i).forward(u, pre, post, y)
-            continue
-        p = plan(length, fraction, pre is not None or post is not None)
-        (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).forward(u, pre, post, y)
+            return Short(u, k, table_rows, i).forward(u, pre, post, y)
+        p = plan(length, fraction, pre is not None or post is not None, documents=document_starts is not None)
+        return (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).forward(u, pre, post, y)
+
+    side_by_side(u, [functools.partial(convolve, *number) for number in enumerate(table_rows.longest)])
     if document_starts is not None and longest:
         _zero_tails(table_rows, is_short(table_rows.longest[-1], reverse, fraction), y)
     return y
@@ -64,22 +67,23 @@ def backward(
     du = torch.empty_like(u)
     dpre = None if pre is None else torch.empty_like(u)
     dpost = None if post is None else torch.empty_like(u)
-    dk = torch.zeros_like(k)
     dreverse = None if reverse is None else torch.zeros_like(reverse)
     if u.numel() == 0:
-        return du, dk, dreverse, dpre, dpost
+        return du, torch.zeros_like(k), dreverse, dpre, dpost
     table_rows = _rows(u, document_starts, longest, table, reverse is None)
-    for i, length in enumerate(table_rows.longest):
+    plans = [plan(n, fraction, pre is not None or post is not None, backward=True) for n in table_rows.longest]
+    dk = (torch.empty_like if writes_taps(plans[0], table_rows, u, k, reverse) else torch.zeros_like)(k)
+
+    def differentiate(i: int, p: Plan) -> Callable[[], None]:
         if table_rows.blocks[i]:
-            Blocks(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
-            continue
-        if is_short(length, reverse, fraction):
-            Short(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
-            continue
-        p = plan(length, fraction, pre is not None or post is not None, backward=True)
-        (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).backward(
-            dy, u, pre, post, du, dpre, dpost, dk, dreverse
-        )
+            return Blocks(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
+        if is_short(table_rows.longest[i], reverse, fraction):
+            return Short(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
+        rows = (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i)
+        return rows.backward(dy, u, pre, post, du, dpre, dpost, dk, dreverse)
+
+    for add in side_by_side(u, [functools.partial(differentiate, *number) for number in enumerate(plans)]):
+        add()
     if document_starts is not None and longest:
         _zero_tails(table_rows, is_short(table_rows.longest[-1], reverse, fraction), du, dpre, dpost)
     return du, dk, dreverse, dpre, dpost
@@ -132,7 +136,7 @@ def shipped() -> Iterator[Configuration]:
     filters |= dict.fromkeys(("taps", "reverse_taps", "parts"), "i32")
     for factors in ((128, 64),):
         n1, n2 = factors
-        constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True}
+        constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True, "EXACT": True}
         label = f"{n1} x {n2}"
         one = constants | {"BLOCKS": False}
         yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, one, max(4, n1 // 16))

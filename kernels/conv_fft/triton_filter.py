@@ -1,8 +1,9 @@
 """A filter's spectrum as the fused kernels multiply by it, and the gradient of a spectrum back to the taps: one program a
 channel.
 
-Filters are float32 and stay so in effect: every float16 operand comes with the float16 of what it leaves out, and a product is
-the three larger of the four products of halves.
+EXACT: filters are float32 and stay so in effect, for every float16 operand comes with the float16 of what it leaves out, and a
+product is the three larger of the four products of halves. Otherwise operands are rounded to float16, once before each product,
+which is small beside the rounding of bfloat16 rows.
 """
 
 # Triton's decorators hide from type checkers how kernels are launched and what they return.
@@ -25,9 +26,12 @@ def _halves(x):
 
 
 @triton.jit
-def _product(a, a_low, b, b_low):
-    """a @ b, with what float16 leaves out of both."""
-    return tl.dot(a, b, tl.dot(a_low, b, tl.dot(a, b_low)))
+def _product(a, a_low, b, b_low, EXACT: tl.constexpr):
+    """a @ b, EXACT with what float16 leaves out of both."""
+    if EXACT:
+        return tl.dot(a, b, tl.dot(a_low, b, tl.dot(a, b_low)))
+    else:
+        return tl.dot(a, b)
 
 
 @triton.jit
@@ -41,6 +45,7 @@ def _matrix(pointer, rows, columns, WIDTH: tl.constexpr, SIZE: tl.constexpr):
 def filter_spectrum_kernel(
     TAPS, REVERSE, K, K_SCALE, F1R, F1I, F2R, F2I, COS, SIN, COUNT, WHICH, taps, reverse_taps,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TWO_SIDED: tl.constexpr, BLOCKS: tl.constexpr,
+    EXACT: tl.constexpr,
 ):  # fmt: skip
     """Grid (channels, blocks of N1 N2 taps): K (channels, blocks, N1 C2) packed, in thread order, to a largest part in [2, 4).
 
@@ -71,18 +76,18 @@ def filter_spectrum_kernel(
         largest = tl.maximum(largest, tl.max(tl.max(tl.abs(w), axis=1), axis=0))
     scale, inverse = power_of_two(largest)
     high, low = _halves(x * inverse)
-    ar = _product(f1r, f1r_low, high, low)
-    ai = _product(f1i, f1i_low, high, low)
+    ar = _product(f1r, f1r_low, high, low, EXACT)
+    ai = _product(f1i, f1i_low, high, low, EXACT)
     if TWO_SIDED or BLOCKS:
         high, low = _halves(w * inverse)
-        ar -= _product(f1i, f1i_low, high, low)
-        ai += _product(f1r, f1r_low, high, low)
+        ar -= _product(f1i, f1i_low, high, low, EXACT)
+        ai += _product(f1r, f1r_low, high, low, EXACT)
     cos = tl.load(COS + sample)
     sin = tl.load(SIN + sample)
     br, br_low = _halves(ar * cos - ai * sin)
     bi, bi_low = _halves(ar * sin + ai * cos)
-    xr = _product(br, br_low, f2r, f2r_low) - _product(bi, bi_low, f2i, f2i_low)
-    xi = _product(br, br_low, f2i, f2i_low) + _product(bi, bi_low, f2r, f2r_low)
+    xr = _product(br, br_low, f2r, f2r_low, EXACT) - _product(bi, bi_low, f2i, f2i_low, EXACT)
+    xi = _product(br, br_low, f2i, f2i_low, EXACT) + _product(bi, bi_low, f2r, f2r_low, EXACT)
     largest = tl.maximum(tl.max(tl.max(tl.abs(xr), axis=1), axis=0), tl.max(tl.max(tl.abs(xi), axis=1), axis=0))
     k_scale, k_inverse = power_of_two(largest)
     k_inverse *= 2.0
@@ -96,6 +101,7 @@ def filter_spectrum_kernel(
 def filter_gradient_kernel(
     DK, DTAPS, DREVERSE, F1R, F1I, F2R, F2I, COS, SIN, COUNT, WHICH, parts, taps, reverse_taps,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, TWO_SIDED: tl.constexpr,
+    EXACT: tl.constexpr,
 ):  # fmt: skip
     """Grid (channels, blocks of N1 N2 taps): add to DTAPS, DREVERSE what the gradient of a spectrum is to them.
 
@@ -125,8 +131,10 @@ def filter_gradient_kernel(
     f2i, f2i_low = _matrix(F2I, n2, c2, C2, N2 * C2)
     zr, zr_low = _halves(zr * inverse)
     zi, zi_low = _halves(zi * inverse)
-    er = _product(zr, zr_low, tl.trans(f2r), tl.trans(f2r_low)) + _product(zi, zi_low, tl.trans(f2i), tl.trans(f2i_low))
-    ei = _product(zi, zi_low, tl.trans(f2r), tl.trans(f2r_low)) - _product(zr, zr_low, tl.trans(f2i), tl.trans(f2i_low))
+    f2r, f2r_low = tl.trans(f2r), tl.trans(f2r_low)
+    f2i, f2i_low = tl.trans(f2i), tl.trans(f2i_low)
+    er = _product(zr, zr_low, f2r, f2r_low, EXACT) + _product(zi, zi_low, f2i, f2i_low, EXACT)
+    ei = _product(zi, zi_low, f2r, f2r_low, EXACT) - _product(zr, zr_low, f2i, f2i_low, EXACT)
     sample = n1[:, None] * N2 + n2[None, :]
     cos = tl.load(COS + sample)
     sin = tl.load(SIN + sample)
@@ -138,12 +146,12 @@ def filter_gradient_kernel(
     f1i = tl.trans(f1i)
     f1r_low = tl.trans(f1r_low)
     f1i_low = tl.trans(f1i_low)
-    x = (_product(f1r, f1r_low, zr, zr_low) + _product(f1i, f1i_low, zi, zi_low)) * scale
+    x = (_product(f1r, f1r_low, zr, zr_low, EXACT) + _product(f1i, f1i_low, zi, zi_low, EXACT)) * scale
     p_taps = DTAPS + i_h * taps + lag + sample
     there = lag + sample < taps
     tl.store(p_taps, tl.load(p_taps, mask=there, other=0.0) + x, mask=there)
     if TWO_SIDED:
-        x = (_product(f1r, f1r_low, zi, zi_low) - _product(f1i, f1i_low, zr, zr_low)) * scale
+        x = (_product(f1r, f1r_low, zi, zi_low, EXACT) - _product(f1i, f1i_low, zr, zr_low, EXACT)) * scale
         before = N1 * N2 - 1 - sample
         there = (before < reverse_taps) & (sample > 0)
         p_taps = DREVERSE + i_h * reverse_taps + before

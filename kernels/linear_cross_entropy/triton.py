@@ -30,7 +30,7 @@ def _add_block(p_row, n, mask, peak, total):
     else:
         x = tl.load(p_row + n, mask=mask, other=-float("inf"), eviction_policy="evict_last").to(tl.float32)
     higher = tl.maximum(peak, tl.max(x))
-    # The difference first: x times log2(e) less its maximum times log2(e), fused, keeps lost digits, which are large for huge x.
+    # The difference first: products with log2(e), one fused with the difference, differ by lost digits, large for huge x.
     return higher, total * tl.exp(peak - higher) + tl.sum(tl.exp(x - higher))
 
 

@@ -31,7 +31,7 @@ def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "case",
     [
-        cases.case("smallest transform", 5, 1, 256, dtype=HALF),
+        cases.case("smallest transform", 5, 1, 256, dtype=HALF, two_sided=True),
         cases.case("odd", 3, 1, 499, two_sided=True),
         cases.case("two rows to a tile, three rows", 3, 1, 1000, two_sided=True),
         cases.case("one row to a tile", 2, 1, 2048, dtype=HALF),
@@ -64,14 +64,14 @@ def test_gated_gradients_where_others_are_wrong(length: int, dtype: torch.dtype,
 @pytest.fixture(params=[1, 2])
 def three_passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of more than 1024 samples take an outer transform of 16 points around inner ones of 256, or of twice that."""
-    from kernels.conv_fft import launch_long, triton
+    from kernels.conv_fft import triton, workspace
 
     def small(length: int, *more: Any, **named: Any) -> Plan:
         points = 256 * request.param
         return Plan(16 * points, 16, points, (16, 16), 16, 0.0) if length > 1024 else plan(length, *more, **named)
 
     monkeypatch.setattr(triton, "plan", small)
-    monkeypatch.setattr(launch_long, "WORKSPACE", 1 << 15)  # one channel at a time
+    monkeypatch.setattr(workspace, "WORKSPACE", 1 << 15)  # one channel at a time
 
 
 @pytest.mark.usefixtures("three_passes")
@@ -296,6 +296,21 @@ def test_plans_hold_their_rows_and_follow_the_model() -> None:
     assert plan(4096, 0.5, backward=True) == plan(4096, 0.5)  # a sparse filter means the same both ways
 
 
+def test_the_check_takes_every_factorisation() -> None:
+    def kernels(length: int, fraction: float, backward: bool) -> tuple[Any, ...]:
+        p = plan(length, fraction, backward=backward)
+        return backward, p.outer, p.inner, p.factors, p.keep
+
+    checked = set()
+    for case in cases.cases():
+        if case.dtype != torch.float32 and "document_starts" not in case.arguments:
+            fraction = case.arguments.get("kept_frequencies", 1.0)
+            checked |= {kernels(case.arguments["u"].shape[-1], fraction, backward) for backward in (False, True)}
+    lengths = {int(2 ** (i / 4)) for i in range(22 * 4 + 1)} | set(range(9000, 120_000, 4000))
+    taken = {kernels(n, kept, backward) for n in lengths for kept in (1.0, 0.5, 0.25) for backward in (False, True)}
+    assert taken <= checked, sorted(taken - checked)
+
+
 def test_what_is_shipped_compiles(compile_gate: Any) -> None:
     lines = compile_gate("conv_fft")
     some = {
@@ -304,5 +319,7 @@ def test_what_is_shipped_compiles(compile_gate: Any) -> None:
         "inner backward 4096",
         "block product 2048",
         "fused backward documents 8192",
+        "short backward 256",
+        "short forward documents 256",
     }
     assert some <= {line["configuration"] for line in lines}

@@ -89,9 +89,9 @@ def test_what_is_beside_a_document_moves_no_bit_of_it(dtype: torch.dtype, device
 
 @pytest.mark.usefixtures("small_blocks")
 def test_channels_in_groups(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    from kernels.conv_fft import launch_blocks
+    from kernels.conv_fft import workspace
 
-    monkeypatch.setattr(launch_blocks, "WORKSPACE", 1 << 15)
+    monkeypatch.setattr(workspace, "WORKSPACE", 1 << 15)
     assert not verify(cases.case("documents", 1, 2, 1200, documents=(1100, 100)), device).failures
 
 

@@ -1,4 +1,4 @@
-"""Causal rows of up to 512 samples of the long convolution: products with Toeplitz matrices."""
+"""Causal rows of up to 256 samples of the long convolution: products with Toeplitz matrices."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def _few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         cases.case("one block", 3, 2, 64, dtype=HALF),
         cases.case("whole blocks, a whole tile", 64, 1, 256),
-        cases.case("five blocks, none full", 3, 1, 300, 17),
-        cases.case("eight blocks", 2, 1, 512, dtype=HALF, skip=True),
+        cases.case("two blocks, none full, fewer taps", 3, 1, 121, 17),
+        cases.case("three blocks", 2, 1, 192, dtype=HALF, skip=True),
+        cases.case("four blocks, more taps", 33, 1, 250, 300),
         cases.case("more taps than samples, no gates", 2, 2, 100, 1000, gates=False),
         cases.case("more than a tile", 70, 1, 40),
         cases.case("documents", 2, 1, 512, documents=(1, 3, 260, 8, 240, 300, 7, 205)),
@@ -47,7 +48,7 @@ def test_several_tiles(programs: int, monkeypatch: pytest.MonkeyPatch, device: s
     from kernels.conv_fft import launch_short
 
     monkeypatch.setattr(launch_short, "PROGRAMS", programs)
-    assert not verify(cases.case("rows", 128, 1, 64), device).failures
+    assert not verify(cases.case("rows", 100, 1, 64), device).failures
     assert not verify(cases.case("documents", 1, 1, 1200, documents=(8,) * 150), device).failures
 
 
@@ -58,7 +59,7 @@ def _run(u: Tensor, k: Tensor, pre: Tensor, post: Tensor, dy: Tensor, **more: An
     return [y.detach(), *torch.autograd.grad(y, leaves, dy)]
 
 
-@pytest.fixture(params=[256, 300])
+@pytest.fixture(params=[256, 200])
 def arguments(request: pytest.FixtureRequest, device: str) -> list[Tensor]:
     """u, k, pre, post, dy of three rows."""
     generator = torch.Generator().manual_seed(request.param)
