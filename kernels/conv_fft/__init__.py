@@ -3,7 +3,8 @@
     y = postgate * (filter * (pregate * u) + skip (pregate * u)),  * along the last axis, causal or two-sided
 
 Filters are as long as the rows (Hyena, Monarch Mixer). One program convolves rows of up to 8192 samples on chip; longer ones
-take three passes through memory. See `kernels.conv_fft.transforms` for the mathematics and the choice of factors.
+take three passes through memory; causal ones of up to 256 are not transformed at all (`triton_short`). See
+`kernels.conv_fft.transforms` for the mathematics and the choice of factors.
 """
 
 from __future__ import annotations

@@ -100,6 +100,7 @@ def plan(length: int, fraction: float = 1.0, gated: bool = True, backward: bool 
     as n / (n + 16). Factors under 64 count as 64. Three passes (order 3) cost what was measured. Lengths that are no power of
     two take the next one in one program; the outer transform is any multiple of 16, above 64 a power of two.
     A frequency-sparse filter is defined by the factors: those of the gated forward pass, then, always.
+    Causal rows of up to 256 samples are not transformed (`triton_short`), in less time than a transform takes.
     """
     if fraction < 1:
         gated, backward = True, False
