@@ -81,9 +81,10 @@ def conv_fft(
             "conv_fft: kept_frequencies and documents together; a transform per document has no common frequencies"
         )
     wide = torch.float64 if u.dtype == torch.float64 else torch.float32
-    filter = filter.to(wide)
+    # Taps that reach no sample must not come in, not by their rounding either.
+    filter = filter[:, :length].to(wide)
     if reverse_filter is not None:
-        reverse_filter = reverse_filter.to(wide)
+        reverse_filter = reverse_filter[:, : max(1, length - 1)].to(wide)
     if skip is not None:
         check_shape("conv_fft", "skip", skip, (channels,), "(channels,)")
         filter = torch.cat([filter[:, :1] + skip.to(wide)[:, None], filter[:, 1:]], dim=1)
