@@ -24,151 +24,275 @@ from kernels.conv_fft.triton_tiles import store_table, table
 
 
 @triton.jit
-def _document(FIRST, SHIFT, LENGTH, r, rank, row_length, channels, N: tl.constexpr, blocks):
-    """A document's frame in channel 0, where it begins and ends in it, its blocks, and where its transforms are kept.
+def _slot(token, rank, N: tl.constexpr):
+    """Where the transforms of the `rank`-th document's blocks are kept, whose frame begins at a token.
 
     Frames overlap by up to seven samples, so two more than `rank` full blocks lie between those of documents in order.
     """
-    first = tl.load(FIRST + r)
-    shift = tl.load(SHIFT + r)
-    length = tl.load(LENGTH + r)
-    token = first // (channels * row_length) * row_length + first % row_length
-    return first, shift, length, tl.minimum(tl.cdiv(length, N), blocks), token // N + 2 * rank
-
-
-@triton.jit(do_not_specialize=["WHICH", "first_channel", "channels", "slots", "blocks"])
-def block_spectra_kernel(
-    U, PRE, Z, Z_SCALE, G1, G2, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
-    first_channel, channels, slots, blocks,
-    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, HAS_PRE: tl.constexpr, ALIGN: tl.constexpr, FRAMED: tl.constexpr,
-):  # fmt: skip
-    """Grid (blocks, channels of the group, splits): Z (channels, slots, N1 C2) packed, in thread order.
-
-    Z_SCALE (channels, slots).
-    """
-    i_c = tl.program_id(1).to(tl.int64)
-    N: tl.constexpr = N1 * N2
-    begin = tl.load(COUNT + WHICH)
-    end = tl.load(COUNT + WHICH + 1)
-    if begin + tl.program_id(2) >= end:
-        return
-    g1, g2 = matrices(G1, G2, N1, N2, C2)
-    line = tl.arange(0, N1)[:, None] * N2
-    for r in range(begin + tl.program_id(2), end, tl.num_programs(2)):
-        first, shift, length, count, slot = _document(FIRST, SHIFT, LENGTH, r, r - begin, row_length, channels, N, blocks)
-        first = tl.multiple_of(first + (i_c + first_channel) * row_length, ALIGN)
-        for j in range(tl.program_id(0), count, tl.num_programs(0)):
-            sample = line + tl.arange(0, N2)[None, :] + j * N
-            mask = (sample // 8 * 8 < length) if FRAMED else (sample >= shift) & (sample < length)
-            x = tl.load(U + first + sample, mask=mask, other=0.0).to(tl.float32)
-            if HAS_PRE:
-                x *= tl.load(PRE + first + sample, mask=mask, other=0.0).to(tl.float32)
-            x = framed(x, sample, shift, length)
-            x, scale = scaled(x, 1, N1, 1)
-            xr, xi = spectrum_of(x, g1, g2, T, N1, N2, C2, 1, 1, 0)
-            at = i_c * slots + slot + j
-            store_table(Z + at * (N1 * C2), pack(xr, xi), N1, C2, 1)
-            tl.store(Z_SCALE + at, scale)
+    return token // N + 2 * rank
 
 
 @triton.jit
-def _scale_of(p_scale, p_k_scale, j, count, CONJUGATE: tl.constexpr):
-    """The power of two that the products of a block's sum are brought to: no less than the largest of them."""
-    largest = tl.full((), 1.1754943508222875e-38, tl.float32)  # 2^-126, the smallest there is
-    if CONJUGATE:
-        for b in range(0, count - j):
-            largest = tl.maximum(largest, tl.load(p_scale + j + b) * tl.load(p_k_scale + b))
+def _ranks(LENGTH, begin, end, MOST: tl.constexpr):
+    """(MOST,) how many documents of the class are taken before each: the longest first."""
+    if MOST == 0:
+        return 0
     else:
-        for b in range(0, j + 1):
-            largest = tl.maximum(largest, tl.load(p_scale + j - b) * tl.load(p_k_scale + b))
-    return power_of_two(largest)
+        i = tl.arange(0, MOST)
+        mine = tl.load(LENGTH + begin + i, mask=i < end - begin, other=-1)[:, None]
+        others = tl.load(LENGTH + begin + i, mask=i < end - begin, other=-1)[None, :]
+        before = (others > mine) | ((others == mine) & (i[None, :] < i[:, None]))
+        return tl.sum(before.to(tl.int32), axis=1)
 
 
-@triton.jit(do_not_specialize=["WHICH", "first_channel", "channels", "slots", "blocks"])
-def block_product_kernel(
-    Z, Z_SCALE, K, K_SCALE, A, OUT_A, B, OUT_B, G1, G2, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
-    first_channel, channels, slots, blocks,
-    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, CONJUGATE: tl.constexpr, HAS_A: tl.constexpr, HAS_B: tl.constexpr,
-    ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
+@triton.jit
+def _of_rank(ranks, n, MOST: tl.constexpr):
+    if MOST == 0:
+        return n
+    else:
+        return tl.sum(tl.where(ranks == n, tl.arange(0, MOST), 0), axis=0)
+
+
+@triton.jit
+def _scaled_block(
+    X, GATE, first, shift, length, j,
+    N1: tl.constexpr, N2: tl.constexpr, HAS_GATE: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
-    """Grid (blocks, channels of the group, splits): y times A into OUT_A, times B into OUT_B.
+    """The j-th block of a row times its gate, (N1, N2) float16 over its scale."""
+    sample = ((tl.arange(0, N1) + j * N1) * N2)[:, None] + tl.arange(0, N2)[None, :]
+    mask = (sample // 8 * 8 < length) if FRAMED else (sample >= shift) & (sample < length)
+    x = tl.load(X + first + sample, mask=mask, other=0.0).to(tl.float32)
+    if HAS_GATE:
+        x *= tl.load(GATE + first + sample, mask=mask, other=0.0).to(tl.float32)
+    return scaled(framed(x, sample, shift, length), 1, N1, 1)
 
-    y: the filter's convolution, or CONJUGATE the transposed one, for gradients. K (channels, blocks, N1 C2): G, packed.
+
+@triton.jit
+def _sum_of_products(
+    xr, xi, x_scale, Z, Z_SCALE, K, K_SCALE, j, terms,
+    N1: tl.constexpr, C2: tl.constexpr, MOST: tl.constexpr, CONJUGATE: tl.constexpr,
+):  # fmt: skip
+    """Sum over b < terms of G_b X_{j-b}, or CONJUGATE of conj(G_b) X_{j+b}, over a power of two, and that.
+
+    xr, xi, x_scale: X_j. Z, Z_SCALE: the others of the document, from its first block. MOST: more than there are terms.
     """
-    i_c = tl.program_id(1).to(tl.int64)
-    i_h = i_c + first_channel
+    STEP: tl.constexpr = 1 if CONJUGATE else -1
+    # The power of two that the products are brought to: no less than the largest of them.
+    b = tl.arange(0, MOST)
+    earlier = (b > 0) & (b < terms)
+    scales = tl.load(Z_SCALE + j + STEP * b, mask=earlier, other=0.0) * tl.load(K_SCALE + b, mask=earlier, other=0.0)
+    factor = x_scale * tl.load(K_SCALE)
+    scale, inverse = power_of_two(tl.maximum(tl.max(scales, axis=0), factor))
+    if CONJUGATE:
+        zr, zi = times_conjugate(xr, xi, table(K, N1, C2, 1))
+    else:
+        zr, zi = times(xr, xi, table(K, N1, C2, 1))
+    zr *= factor * inverse
+    zi *= factor * inverse
+    for i in range(1, terms):
+        other = j + STEP * i
+        factor = tl.load(Z_SCALE + other) * tl.load(K_SCALE + i) * inverse
+        other_r, other_i = unpack(table(Z + other * (N1 * C2), N1, C2, 1))
+        filter = table(K + i * (N1 * C2), N1, C2, 1)
+        if CONJUGATE:
+            pr, pi = times_conjugate(other_r.to(tl.float32), other_i.to(tl.float32), filter)
+        else:
+            pr, pi = times(other_r.to(tl.float32), other_i.to(tl.float32), filter)
+        zr += pr * factor
+        zi += pi * factor
+    return zr, zi, scale
+
+
+@triton.jit(do_not_specialize=["WHICH", "channels", "blocks"])
+def block_fwd_kernel(
+    U, PRE, POST, Y, Z, Z_SCALE, TAKEN, K, K_SCALE, G1, G2, T, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
+    channels, blocks,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TERMS: tl.constexpr, MOST: tl.constexpr,
+    HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
+):  # fmt: skip
+    """Grid (programs,): each takes document after document, channel by channel, and walks over its blocks.
+
+    Z (programs, blocks, N1 C2), Z_SCALE (programs, blocks): transforms of a program's document, packed in thread order. TAKEN:
+    a zero, how many documents were taken. K (channels, blocks, N1 C2): G, packed. TERMS: no less than blocks. MOST: no less
+    than the documents of the class, or zero, to take them as they lie.
+    """
     N: tl.constexpr = N1 * N2
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
-    if begin + tl.program_id(2) >= end:
+    documents = end - begin
+    if documents == 0:
         return
     g1, g2 = matrices(G1, G2, N1, N2, C2)
-    line = tl.arange(0, N1)[:, None] * N2
-    p_k_scale = K_SCALE + i_h * blocks
-    for r in range(begin + tl.program_id(2), end, tl.num_programs(2)):
-        first, shift, length, count, slot = _document(FIRST, SHIFT, LENGTH, r, r - begin, row_length, channels, N, blocks)
-        first = tl.multiple_of(first + i_h * row_length, ALIGN)
-        at = i_c * slots + slot
-        for j in range(tl.program_id(0), count, tl.num_programs(0)):
-            scale, inverse = _scale_of(Z_SCALE + at, p_k_scale, j, count, CONJUGATE)
-            zr = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
-            zi = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
-            terms = count - j if CONJUGATE else j + 1
-            for b in range(0, terms):
-                other = at + (j + b if CONJUGATE else j - b)
-                factor = tl.load(Z_SCALE + other) * tl.load(p_k_scale + b) * inverse
-                xr, xi = unpack(table(Z + other * (N1 * C2), N1, C2, 1))
-                filter = table(K + (i_h * blocks + b) * (N1 * C2), N1, C2, 1)
-                if CONJUGATE:
-                    pr, pi = times_conjugate(xr.to(tl.float32), xi.to(tl.float32), filter)
-                else:
-                    pr, pi = times(xr.to(tl.float32), xi.to(tl.float32), filter)
-                zr += pr * factor
-                zi += pi * factor
+    ranks = _ranks(LENGTH, begin, end, MOST)
+    kept = tl.program_id(0).to(tl.int64) * blocks
+    z_scale = Z_SCALE + kept
+    z = Z + kept * (N1 * C2)
+    shifts = tl.zeros((N1, 1), tl.int32)
+    taken = tl.program_id(0)
+    while taken < documents * channels:
+        i_h = (taken // documents).to(tl.int64)
+        r = begin + _of_rank(ranks, taken % documents, MOST)
+        first = tl.multiple_of(tl.load(FIRST + r) + i_h * row_length, ALIGN)
+        shift = tl.load(SHIFT + r)
+        length = tl.load(LENGTH + r)
+        p_filter = K + i_h * blocks * (N1 * C2)
+        p_k_scale = K_SCALE + i_h * blocks
+        count = tl.minimum(tl.cdiv(length, N), blocks)
+        for j in range(0, count):
+            x, scale = _scaled_block(U, PRE, first, shift, length, j, N1, N2, HAS_PRE, FRAMED)
+            xr, xi = spectrum_of(x, g1, g2, T, N1, N2, C2, 1, 1, 0)
+            store_table(z + j * (N1 * C2), pack(xr, xi), N1, C2, 1)
+            tl.store(z_scale + j, scale)
+            tl.debug_barrier()  # what a thread stores, others load
+            zr, zi, scale = _sum_of_products(
+                xr, xi, scale, z, z_scale, p_filter, p_k_scale, j, j + 1, N1, C2, TERMS, False
+            )
             y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
-            start = line + j * N
-            shifts = tl.zeros((N1, 1), tl.int32) + shift
-            lengths = tl.zeros((N1, 1), tl.int32) + length
-            head, tail = edges_of(y, start, shifts, lengths, N1, N2)
-            if HAS_B:
-                save_gated(OUT_B, B, first, start, shifts, lengths, y, head, tail, True, TYPE, N1, N2, FRAMED)
-            save_gated(OUT_A, A, first, start, shifts, lengths, y, head, tail, HAS_A, TYPE, N1, N2, FRAMED)
+            _save_block(Y, POST, None, None, first, shifts + shift, shifts + length, j, y, N1, N2, HAS_POST, False, TYPE, FRAMED)
+        taken = tl.num_programs(0) + tl.atomic_add(TAKEN, 1)
+
+
+@triton.jit
+def _save_block(
+    A, A_GATE, B, B_GATE, first, shifts, lengths, j, y,
+    N1: tl.constexpr, N2: tl.constexpr, HAS_A: tl.constexpr, HAS_B: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
+):  # fmt: skip
+    """A block of results times the one gate into A, times the other into B."""
+    start = ((tl.arange(0, N1) + j * N1) * N2)[:, None]
+    head, tail = edges_of(y, start, shifts, lengths, N1, N2)
+    if HAS_B:
+        save_gated(B, B_GATE, first, start, shifts, lengths, y, head, tail, True, TYPE, N1, N2, FRAMED)
+    save_gated(A, A_GATE, first, start, shifts, lengths, y, head, tail, HAS_A, TYPE, N1, N2, FRAMED)
+
+
+@triton.jit(do_not_specialize=["WHICH", "first_channel", "group", "slots", "blocks", "channels"])
+def block_bwd_kernel(
+    DY, U, PRE, POST, DU, DPRE, DPOST, ZX, X_SCALE, ZG, G_SCALE, TAKEN, K, K_SCALE, G1, G2, T,
+    FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, first_channel, group, channels, slots, blocks,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TERMS: tl.constexpr, MOST: tl.constexpr,
+    HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
+):  # fmt: skip
+    """Grid (programs,), for `group` channels: of each document dx from the last block to the first, then y again from the first.
+
+    ZX, ZG (group, slots, N1 C2) packed in thread order, X_SCALE, G_SCALE (group, slots): transforms of inputs and of gradients,
+    kept for `block_filter_gradient_kernel`.
+    """
+    N: tl.constexpr = N1 * N2
+    begin = tl.load(COUNT + WHICH)
+    end = tl.load(COUNT + WHICH + 1)
+    documents = end - begin
+    if documents == 0:
+        return
+    g1, g2 = matrices(G1, G2, N1, N2, C2)
+    ranks = _ranks(LENGTH, begin, end, MOST)
+    none = tl.zeros((N1, 1), tl.int32)
+    taken = tl.program_id(0)
+    while taken < documents * group:
+        i_c = (taken // documents).to(tl.int64)
+        rank = _of_rank(ranks, taken % documents, MOST)
+        r = begin + rank
+        first = tl.load(FIRST + r)
+        token = first // (channels * row_length) * row_length + first % row_length
+        at = i_c * slots + _slot(token, rank, N)
+        zx = ZX + at * (N1 * C2)
+        zg = ZG + at * (N1 * C2)
+        x_scale = X_SCALE + at
+        g_scale = G_SCALE + at
+        i_h = i_c + first_channel
+        first = tl.multiple_of(first + i_h * row_length, ALIGN)
+        shift = tl.load(SHIFT + r)
+        length = tl.load(LENGTH + r)
+        p_filter = K + i_h * blocks * (N1 * C2)
+        p_k_scale = K_SCALE + i_h * blocks
+        count = tl.minimum(tl.cdiv(length, N), blocks)
+        for i in range(0, count):
+            j = count - 1 - i
+            g, scale = _scaled_block(DY, POST, first, shift, length, j, N1, N2, HAS_POST, FRAMED)
+            gr, gi = spectrum_of(g, g1, g2, T, N1, N2, C2, 1, 1, 0)
+            store_table(zg + j * (N1 * C2), pack(gr, gi), N1, C2, 1)
+            tl.store(g_scale + j, scale)
+            tl.debug_barrier()  # what a thread stores, others load
+            zr, zi, scale = _sum_of_products(gr, gi, scale, zg, g_scale, p_filter, p_k_scale, j, i + 1, N1, C2, TERMS, True)
+            dx = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
+            _save_block(DU, PRE, DPRE, U, first, none + shift, none + length, j, dx, N1, N2, HAS_PRE, HAS_PRE, TYPE, FRAMED)
+        for j in range(0, count):
+            x, scale = _scaled_block(U, PRE, first, shift, length, j, N1, N2, HAS_PRE, FRAMED)
+            xr, xi = spectrum_of(x, g1, g2, T, N1, N2, C2, 1, 1, 0)
+            store_table(zx + j * (N1 * C2), pack(xr, xi), N1, C2, 1)
+            tl.store(x_scale + j, scale)
+            if HAS_POST:
+                tl.debug_barrier()
+                zr, zi, scale = _sum_of_products(
+                    xr, xi, scale, zx, x_scale, p_filter, p_k_scale, j, j + 1, N1, C2, TERMS, False
+                )
+                y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
+                _save_block(DPOST, DY, None, None, first, none + shift, none + length, j, y, N1, N2, True, False, TYPE, FRAMED)
+        taken = tl.num_programs(0) + tl.atomic_add(TAKEN, 1)
 
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "channels", "slots", "blocks"])
 def block_filter_gradient_kernel(
-    ZX, ZX_SCALE, ZG, ZG_SCALE, DK, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, first_channel, channels, slots, blocks,
+    ZX, X_SCALE, ZG, G_SCALE, DK, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, first_channel, channels, slots, blocks,
     N: tl.constexpr, POINTS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Grid (POINTS / TILE, blocks, channels of the group): DK (channels, blocks, 2, POINTS), the gradient of K."""
-    i_b = tl.program_id(1)
+    """Grid (POINTS / TILE, blocks / 4, channels of the group): DK (channels, blocks, 2, POINTS), the gradient of K.
+
+    Of four blocks of taps at a time, so that each transform of a gradient meets four of inputs, each of which is loaded once.
+    """
+    b = tl.program_id(1) * 4
     i_c = tl.program_id(2).to(tl.int64)
     point = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    sum_r = tl.zeros((TILE,), tl.float32)
-    sum_i = tl.zeros((TILE,), tl.float32)
+    zero = tl.zeros((TILE,), tl.float32)
+    s0r, s0i, s1r, s1i, s2r, s2i, s3r, s3i = zero, zero, zero, zero, zero, zero, zero, zero
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     for r in range(begin, end):
-        _, _, _, count, slot = _document(FIRST, SHIFT, LENGTH, r, r - begin, row_length, channels, N, blocks)
-        at = i_c * slots + slot
-        before_r = tl.zeros((TILE,), tl.float32)  # X_{j-b-1}
-        before_i = tl.zeros((TILE,), tl.float32)
-        for j in range(i_b, count):
-            x_scale = tl.load(ZX_SCALE + at + j - i_b)
-            g_scale = tl.load(ZG_SCALE + at + j)
-            xr, xi = unpack(tl.load(ZX + (at + j - i_b) * POINTS + point))
-            gr, gi = unpack(tl.load(ZG + (at + j) * POINTS + point))
-            xr = xr.to(tl.float32) * x_scale
-            xi = xi.to(tl.float32) * x_scale
-            gr = gr.to(tl.float32) * g_scale
-            gi = gi.to(tl.float32) * g_scale
-            # X_{j-b} - i X_{j-b-1}
-            wr = xr + before_i
-            wi = xi - before_r
-            sum_r += gr * wr + gi * wi
-            sum_i += gi * wr - gr * wi
-            before_r = xr
-            before_i = xi
-    p_sum = DK + ((i_c + first_channel) * blocks + i_b) * (2 * POINTS) + point
-    tl.store(p_sum, sum_r)
-    tl.store(p_sum + POINTS, sum_i)
+        first = tl.load(FIRST + r)
+        token = first // (channels * row_length) * row_length + first % row_length
+        count = tl.minimum(tl.cdiv(tl.load(LENGTH + r), N), blocks)
+        at = i_c * slots + _slot(token, r - begin, N)
+        before_r, before_i = zero, zero  # X_{j-b-1}
+        # X_{j-b} - i X_{j-b-1} for four b
+        w0r, w0i, w1r, w1i, w2r, w2i, w3r, w3i = zero, zero, zero, zero, zero, zero, zero, zero
+        # A step's loads are waited for in the step after it.
+        x, x_scale = _block_of(ZX, X_SCALE, at, point, b < count, POINTS)
+        g, g_scale = _block_of(ZG, G_SCALE, at + b, point, b < count, POINTS)
+        for j in range(b, count):
+            xr, xi = unpack(x)
+            gr, gi = unpack(g)
+            this_x, this_g = x_scale, g_scale
+            x, x_scale = _block_of(ZX, X_SCALE, at + j + 1 - b, point, j + 1 < count, POINTS)
+            g, g_scale = _block_of(ZG, G_SCALE, at + j + 1, point, j + 1 < count, POINTS)
+            xr = xr.to(tl.float32) * this_x
+            xi = xi.to(tl.float32) * this_x
+            gr = gr.to(tl.float32) * this_g
+            gi = gi.to(tl.float32) * this_g
+            w3r, w3i, w2r, w2i, w1r, w1i = w2r, w2i, w1r, w1i, w0r, w0i
+            w0r = xr + before_i
+            w0i = xi - before_r
+            before_r, before_i = xr, xi
+            s0r += gr * w0r + gi * w0i
+            s0i += gi * w0r - gr * w0i
+            s1r += gr * w1r + gi * w1i
+            s1i += gi * w1r - gr * w1i
+            s2r += gr * w2r + gi * w2i
+            s2i += gi * w2r - gr * w2i
+            s3r += gr * w3r + gi * w3i
+            s3i += gi * w3r - gr * w3i
+    p_sum = DK + ((i_c + first_channel) * blocks + b) * (2 * POINTS) + point
+    _save_sum(p_sum, s0r, s0i, b < blocks, POINTS)
+    _save_sum(p_sum + 2 * POINTS, s1r, s1i, b + 1 < blocks, POINTS)
+    _save_sum(p_sum + 4 * POINTS, s2r, s2i, b + 2 < blocks, POINTS)
+    _save_sum(p_sum + 6 * POINTS, s3r, s3i, b + 3 < blocks, POINTS)
+
+
+@triton.jit
+def _block_of(Z, Z_SCALE, at, point, there, POINTS: tl.constexpr):
+    """A block's transform at some points, packed, and its scale; zeros where it is not there."""
+    return tl.load(Z + at * POINTS + point, mask=there, other=0), tl.load(Z_SCALE + at, mask=there, other=0.0)
+
+
+@triton.jit
+def _save_sum(pointer, real, imaginary, there, POINTS: tl.constexpr):
+    tl.store(pointer, real, mask=there)
+    tl.store(pointer + POINTS, imaginary, mask=there)
