@@ -18,9 +18,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_complex import pack, power_of_two, times, times_conjugate, unpack
-from kernels.conv_fft.triton_fused import edges_of, framed, matrices, samples_of, save_gated, scaled, spectrum_of
+from kernels.conv_fft.triton_complex import pack, plus_times, power_of_two, shrunk, times, times_conjugate, unpack_wide
+from kernels.conv_fft.triton_fused import edges_of, framed, matrices, samples_of, save_edges, save_whole, scaled, spectrum_of
 from kernels.conv_fft.triton_tiles import store_table, table
+from kernels.triton_support import narrow
 
 
 @triton.jit
@@ -55,16 +56,19 @@ def _of_rank(ranks, n, MOST: tl.constexpr):
 
 @triton.jit
 def _scaled_block(
-    X, GATE, first, shift, length, j,
+    X, GATE, first, shift, length, j, last,
     N1: tl.constexpr, N2: tl.constexpr, HAS_GATE: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
-    """The j-th block of a row times its gate, (N1, N2) float16 over its scale."""
+    """The j-th block of a row times its gate, (N1, N2) float16 over its scale. last: the row's last block."""
     sample = ((tl.arange(0, N1) + j * N1) * N2)[:, None] + tl.arange(0, N2)[None, :]
     mask = (sample // 8 * 8 < length) if FRAMED else (sample >= shift) & (sample < length)
     x = tl.load(X + first + sample, mask=mask, other=0.0).to(tl.float32)
     if HAS_GATE:
         x *= tl.load(GATE + first + sample, mask=mask, other=0.0).to(tl.float32)
-    return scaled(framed(x, sample, shift, length), 1, N1, 1)
+    if FRAMED:
+        if (j == 0) | (j == last):
+            x = framed(x, sample, shift, length)
+    return scaled(x, 1, N1, 1)
 
 
 @triton.jit
@@ -83,24 +87,46 @@ def _sum_of_products(
     scales = tl.load(Z_SCALE + j + STEP * b, mask=earlier, other=0.0) * tl.load(K_SCALE + b, mask=earlier, other=0.0)
     factor = x_scale * tl.load(K_SCALE)
     scale, inverse = power_of_two(tl.maximum(tl.max(scales, axis=0), factor))
+    filter = shrunk(table(K, N1, C2, 1), factor * inverse)
     if CONJUGATE:
-        zr, zi = times_conjugate(xr, xi, table(K, N1, C2, 1))
+        zr, zi = times_conjugate(xr, xi, filter)
     else:
-        zr, zi = times(xr, xi, table(K, N1, C2, 1))
-    zr *= factor * inverse
-    zi *= factor * inverse
+        zr, zi = times(xr, xi, filter)
     for i in range(1, terms):
         other = j + STEP * i
         factor = tl.load(Z_SCALE + other) * tl.load(K_SCALE + i) * inverse
-        other_r, other_i = unpack(table(Z + other * (N1 * C2), N1, C2, 1))
-        filter = table(K + i * (N1 * C2), N1, C2, 1)
-        if CONJUGATE:
-            pr, pi = times_conjugate(other_r.to(tl.float32), other_i.to(tl.float32), filter)
-        else:
-            pr, pi = times(other_r.to(tl.float32), other_i.to(tl.float32), filter)
-        zr += pr * factor
-        zi += pi * factor
+        filter = shrunk(table(K + i * (N1 * C2), N1, C2, 1), factor)
+        other_r, other_i = unpack_wide(table(Z + other * (N1 * C2), N1, C2, 1))
+        zr, zi = plus_times(zr, zi, other_r, other_i, filter, CONJUGATE)
     return zr, zi, scale
+
+
+@triton.jit
+def _save_block(
+    A, A_GATE, B, B_GATE, first, shift, length, j, last, y,
+    N1: tl.constexpr, N2: tl.constexpr, HAS_A: tl.constexpr, HAS_B: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
+):  # fmt: skip
+    """A block of results times the one gate into A, times the other into B. last: the row's last block."""
+    start = ((tl.arange(0, N1) + j * N1) * N2)[:, None]
+    if FRAMED:
+        if (j == 0) | (j == last):
+            shifts = tl.zeros((N1, 1), tl.int32) + shift
+            lengths = tl.zeros((N1, 1), tl.int32) + length
+            head, tail = edges_of(y, start, shifts, lengths, N1, N2)
+            if HAS_B:
+                save_edges(B, B_GATE, first, start, shifts, lengths, head, tail, True, TYPE, N2)
+            save_edges(A, A_GATE, first, start, shifts, lengths, head, tail, HAS_A, TYPE, N2)
+        if HAS_B:
+            save_whole(B, B_GATE, first, start, shift, length, y, True, TYPE, N2)
+        save_whole(A, A_GATE, first, start, shift, length, y, HAS_A, TYPE, N2)
+    else:
+        sample = start + tl.arange(0, N2)[None, :]
+        mask = (sample >= shift) & (sample < length)
+        if HAS_B:
+            tl.store(B + first + sample, narrow(y * tl.load(B_GATE + first + sample, mask=mask, other=0.0).to(tl.float32), TYPE), mask=mask)
+        if HAS_A:
+            y *= tl.load(A_GATE + first + sample, mask=mask, other=0.0).to(tl.float32)
+        tl.store(A + first + sample, narrow(y, TYPE), mask=mask)
 
 
 @triton.jit(do_not_specialize=["WHICH", "channels", "blocks"])
@@ -127,7 +153,6 @@ def block_fwd_kernel(
     kept = tl.program_id(0).to(tl.int64) * blocks
     z_scale = Z_SCALE + kept
     z = Z + kept * (N1 * C2)
-    shifts = tl.zeros((N1, 1), tl.int32)
     taken = tl.program_id(0)
     while taken < documents * channels:
         i_h = (taken // documents).to(tl.int64)
@@ -139,7 +164,7 @@ def block_fwd_kernel(
         p_k_scale = K_SCALE + i_h * blocks
         count = tl.minimum(tl.cdiv(length, N), blocks)
         for j in range(0, count):
-            x, scale = _scaled_block(U, PRE, first, shift, length, j, N1, N2, HAS_PRE, FRAMED)
+            x, scale = _scaled_block(U, PRE, first, shift, length, j, count - 1, N1, N2, HAS_PRE, FRAMED)
             xr, xi = spectrum_of(x, g1, g2, T, N1, N2, C2, 1, 1, 0)
             store_table(z + j * (N1 * C2), pack(xr, xi), N1, C2, 1)
             tl.store(z_scale + j, scale)
@@ -148,21 +173,8 @@ def block_fwd_kernel(
                 xr, xi, scale, z, z_scale, p_filter, p_k_scale, j, j + 1, N1, C2, TERMS, False
             )
             y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
-            _save_block(Y, POST, None, None, first, shifts + shift, shifts + length, j, y, N1, N2, HAS_POST, False, TYPE, FRAMED)
+            _save_block(Y, POST, None, None, first, shift, length, j, count - 1, y, N1, N2, HAS_POST, False, TYPE, FRAMED)
         taken = tl.num_programs(0) + tl.atomic_add(TAKEN, 1)
-
-
-@triton.jit
-def _save_block(
-    A, A_GATE, B, B_GATE, first, shifts, lengths, j, y,
-    N1: tl.constexpr, N2: tl.constexpr, HAS_A: tl.constexpr, HAS_B: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
-):  # fmt: skip
-    """A block of results times the one gate into A, times the other into B."""
-    start = ((tl.arange(0, N1) + j * N1) * N2)[:, None]
-    head, tail = edges_of(y, start, shifts, lengths, N1, N2)
-    if HAS_B:
-        save_gated(B, B_GATE, first, start, shifts, lengths, y, head, tail, True, TYPE, N1, N2, FRAMED)
-    save_gated(A, A_GATE, first, start, shifts, lengths, y, head, tail, HAS_A, TYPE, N1, N2, FRAMED)
 
 
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "group", "slots", "blocks", "channels"])
@@ -185,7 +197,6 @@ def block_bwd_kernel(
         return
     g1, g2 = matrices(G1, G2, N1, N2, C2)
     ranks = _ranks(LENGTH, begin, end, MOST)
-    none = tl.zeros((N1, 1), tl.int32)
     taken = tl.program_id(0)
     while taken < documents * group:
         i_c = (taken // documents).to(tl.int64)
@@ -207,16 +218,16 @@ def block_bwd_kernel(
         count = tl.minimum(tl.cdiv(length, N), blocks)
         for i in range(0, count):
             j = count - 1 - i
-            g, scale = _scaled_block(DY, POST, first, shift, length, j, N1, N2, HAS_POST, FRAMED)
+            g, scale = _scaled_block(DY, POST, first, shift, length, j, count - 1, N1, N2, HAS_POST, FRAMED)
             gr, gi = spectrum_of(g, g1, g2, T, N1, N2, C2, 1, 1, 0)
             store_table(zg + j * (N1 * C2), pack(gr, gi), N1, C2, 1)
             tl.store(g_scale + j, scale)
             tl.debug_barrier()  # what a thread stores, others load
             zr, zi, scale = _sum_of_products(gr, gi, scale, zg, g_scale, p_filter, p_k_scale, j, i + 1, N1, C2, TERMS, True)
             dx = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
-            _save_block(DU, PRE, DPRE, U, first, none + shift, none + length, j, dx, N1, N2, HAS_PRE, HAS_PRE, TYPE, FRAMED)
+            _save_block(DU, PRE, DPRE, U, first, shift, length, j, count - 1, dx, N1, N2, HAS_PRE, HAS_PRE, TYPE, FRAMED)
         for j in range(0, count):
-            x, scale = _scaled_block(U, PRE, first, shift, length, j, N1, N2, HAS_PRE, FRAMED)
+            x, scale = _scaled_block(U, PRE, first, shift, length, j, count - 1, N1, N2, HAS_PRE, FRAMED)
             xr, xi = spectrum_of(x, g1, g2, T, N1, N2, C2, 1, 1, 0)
             store_table(zx + j * (N1 * C2), pack(xr, xi), N1, C2, 1)
             tl.store(x_scale + j, scale)
@@ -226,7 +237,7 @@ def block_bwd_kernel(
                     xr, xi, scale, zx, x_scale, p_filter, p_k_scale, j, j + 1, N1, C2, TERMS, False
                 )
                 y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
-                _save_block(DPOST, DY, None, None, first, none + shift, none + length, j, y, N1, N2, True, False, TYPE, FRAMED)
+                _save_block(DPOST, DY, None, None, first, shift, length, j, count - 1, y, N1, N2, True, False, TYPE, FRAMED)
         taken = tl.num_programs(0) + tl.atomic_add(TAKEN, 1)
 
 
@@ -258,15 +269,15 @@ def block_filter_gradient_kernel(
         x, x_scale = _block_of(ZX, X_SCALE, at, point, b < count, POINTS)
         g, g_scale = _block_of(ZG, G_SCALE, at + b, point, b < count, POINTS)
         for j in range(b, count):
-            xr, xi = unpack(x)
-            gr, gi = unpack(g)
+            xr, xi = unpack_wide(x)
+            gr, gi = unpack_wide(g)
             this_x, this_g = x_scale, g_scale
             x, x_scale = _block_of(ZX, X_SCALE, at + j + 1 - b, point, j + 1 < count, POINTS)
             g, g_scale = _block_of(ZG, G_SCALE, at + j + 1, point, j + 1 < count, POINTS)
-            xr = xr.to(tl.float32) * this_x
-            xi = xi.to(tl.float32) * this_x
-            gr = gr.to(tl.float32) * this_g
-            gi = gi.to(tl.float32) * this_g
+            xr *= this_x
+            xi *= this_x
+            gr *= this_g
+            gi *= this_g
             w3r, w3i, w2r, w2i, w1r, w1i = w2r, w2i, w1r, w1i, w0r, w0i
             w0r = xr + before_i
             w0i = xi - before_r
