@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from kernels.configurations import Configuration
-from kernels.conv_fft.launch_blocks import TILE, block_options, block_plan
+from kernels.conv_fft.launch_blocks import AHEAD, TILE, block_options, block_plan
 from kernels.conv_fft.launch_fused import options
 from kernels.conv_fft.rows import BLOCKS, length_classes
 from kernels.conv_fft.transforms import BACKWARD, DOCUMENTS, Plan
@@ -78,7 +78,7 @@ def _fused() -> Iterator[Configuration]:
 def _blocks(block: int) -> Iterator[Configuration]:
     p = block_plan(block)
     for name, kernel in (("block forward", block_fwd_kernel), ("block backward", block_bwd_kernel)):
-        constants = _COMMON | _GATED | {"TERMS": 16, "MOST": 64}
+        constants = _COMMON | _GATED | {"TERMS": 16, "MOST": 64, "AHEAD": AHEAD}
         yield _configuration(f"{name} {block}", (name, *p.factors), kernel, constants, block_options(name, p))
     constants = {"N": block, "POINTS": block, "TILE": min(TILE, block)}
     yield Configuration(f"block filter gradient {block}", block_filter_gradient_kernel, _SIGNATURE, constants)

@@ -34,6 +34,8 @@ REGISTERS: dict[tuple[str, int, int], int] = {
 PROGRAMS = 6
 # Classes of no more documents have them taken longest first.
 SORTED = 128
+# Whether the next block is loaded before a block's products.
+AHEAD = False
 
 
 def block_plan(block: int) -> Plan:
@@ -103,7 +105,7 @@ class Blocks:
         return {
             "HAS_PRE": pre is not None, "HAS_POST": post is not None, "ALIGN": 8 if aligned else 1, "FRAMED": aligned,
             "TYPE": self.type, "TERMS": triton.next_power_of_2(self.blocks),
-            "MOST": triton.next_power_of_2(most) if most <= SORTED else 0,
+            "MOST": triton.next_power_of_2(most) if most <= SORTED else 0, "AHEAD": AHEAD,
         }  # fmt: skip
 
     def _programs(self, u: Tensor, channels: int) -> int:

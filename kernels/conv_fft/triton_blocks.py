@@ -55,18 +55,31 @@ def _of_rank(ranks, n, MOST: tl.constexpr):
 
 
 @triton.jit
-def _scaled_block(
-    X, GATE, first, shift, length, j, last,
+def _loaded_block(
+    X, GATE, first, shift, length, j,
     N1: tl.constexpr, N2: tl.constexpr, HAS_GATE: tl.constexpr, FRAMED: tl.constexpr,
 ):  # fmt: skip
-    """The j-th block of a row times its gate, (N1, N2) float16 over its scale. last: the row's last block."""
+    """The j-th block of a row, (N1, N2), and its gate's, or the same again."""
     sample = ((tl.arange(0, N1) + j * N1) * N2)[:, None] + tl.arange(0, N2)[None, :]
     mask = (sample // 8 * 8 < length) if FRAMED else (sample >= shift) & (sample < length)
-    x = tl.load(X + first + sample, mask=mask, other=0.0).to(tl.float32)
+    x = tl.load(X + first + sample, mask=mask, other=0.0)
     if HAS_GATE:
-        x *= tl.load(GATE + first + sample, mask=mask, other=0.0).to(tl.float32)
+        return x, tl.load(GATE + first + sample, mask=mask, other=0.0)
+    else:
+        return x, x
+
+
+@triton.jit
+def _scaled_block(
+    x, gate, shift, length, j, last, N1: tl.constexpr, N2: tl.constexpr, HAS_GATE: tl.constexpr, FRAMED: tl.constexpr
+):  # fmt: skip
+    """The j-th block of a row times its gate, (N1, N2) float16 over its scale, and that. last: the row's last block."""
+    x = x.to(tl.float32)
+    if HAS_GATE:
+        x *= gate.to(tl.float32)
     if FRAMED:
         if (j == 0) | (j == last):
+            sample = ((tl.arange(0, N1) + j * N1) * N2)[:, None] + tl.arange(0, N2)[None, :]
             x = framed(x, sample, shift, length)
     return scaled(x, 1, N1, 1)
 
@@ -135,6 +148,7 @@ def block_fwd_kernel(
     channels, blocks,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TERMS: tl.constexpr, MOST: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):  # fmt: skip
     """Grid (programs,): each takes document after document, channel by channel, and walks over its blocks.
 
@@ -163,8 +177,14 @@ def block_fwd_kernel(
         p_filter = K + i_h * blocks * (N1 * C2)
         p_k_scale = K_SCALE + i_h * blocks
         count = tl.minimum(tl.cdiv(length, N), blocks)
+        if AHEAD:
+            u, gate = _loaded_block(U, PRE, first, shift, length, 0, N1, N2, HAS_PRE, FRAMED)
         for j in range(0, count):
-            x, scale = _scaled_block(U, PRE, first, shift, length, j, count - 1, N1, N2, HAS_PRE, FRAMED)
+            if not AHEAD:
+                u, gate = _loaded_block(U, PRE, first, shift, length, j, N1, N2, HAS_PRE, FRAMED)
+            x, scale = _scaled_block(u, gate, shift, length, j, count - 1, N1, N2, HAS_PRE, FRAMED)
+            if AHEAD:
+                u, gate = _loaded_block(U, PRE, first, shift, length, j + 1, N1, N2, HAS_PRE, FRAMED)
             xr, xi = spectrum_of(x, g1, g2, T, N1, N2, C2, 1, 1, 0)
             store_table(z + j * (N1 * C2), pack(xr, xi), N1, C2, 1)
             tl.store(z_scale + j, scale)
@@ -183,6 +203,7 @@ def block_bwd_kernel(
     FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length, first_channel, group, channels, slots, blocks,
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TERMS: tl.constexpr, MOST: tl.constexpr,
     HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):  # fmt: skip
     """Grid (programs,), for `group` channels: of each document dx from the last block to the first, then y again from the first.
 
@@ -216,9 +237,15 @@ def block_bwd_kernel(
         p_filter = K + i_h * blocks * (N1 * C2)
         p_k_scale = K_SCALE + i_h * blocks
         count = tl.minimum(tl.cdiv(length, N), blocks)
+        if AHEAD:
+            dy, gate = _loaded_block(DY, POST, first, shift, length, count - 1, N1, N2, HAS_POST, FRAMED)
         for i in range(0, count):
             j = count - 1 - i
-            g, scale = _scaled_block(DY, POST, first, shift, length, j, count - 1, N1, N2, HAS_POST, FRAMED)
+            if not AHEAD:
+                dy, gate = _loaded_block(DY, POST, first, shift, length, j, N1, N2, HAS_POST, FRAMED)
+            g, scale = _scaled_block(dy, gate, shift, length, j, count - 1, N1, N2, HAS_POST, FRAMED)
+            if AHEAD:
+                dy, gate = _loaded_block(DY, POST, first, shift, length, tl.maximum(j - 1, 0), N1, N2, HAS_POST, FRAMED)
             gr, gi = spectrum_of(g, g1, g2, T, N1, N2, C2, 1, 1, 0)
             store_table(zg + j * (N1 * C2), pack(gr, gi), N1, C2, 1)
             tl.store(g_scale + j, scale)
@@ -226,8 +253,14 @@ def block_bwd_kernel(
             zr, zi, scale = _sum_of_products(gr, gi, scale, zg, g_scale, p_filter, p_k_scale, j, i + 1, N1, C2, TERMS, True)
             dx = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
             _save_block(DU, PRE, DPRE, U, first, shift, length, j, count - 1, dx, N1, N2, HAS_PRE, HAS_PRE, TYPE, FRAMED)
+        if AHEAD:
+            u, gate = _loaded_block(U, PRE, first, shift, length, 0, N1, N2, HAS_PRE, FRAMED)
         for j in range(0, count):
-            x, scale = _scaled_block(U, PRE, first, shift, length, j, count - 1, N1, N2, HAS_PRE, FRAMED)
+            if not AHEAD:
+                u, gate = _loaded_block(U, PRE, first, shift, length, j, N1, N2, HAS_PRE, FRAMED)
+            x, scale = _scaled_block(u, gate, shift, length, j, count - 1, N1, N2, HAS_PRE, FRAMED)
+            if AHEAD:
+                u, gate = _loaded_block(U, PRE, first, shift, length, j + 1, N1, N2, HAS_PRE, FRAMED)
             xr, xi = spectrum_of(x, g1, g2, T, N1, N2, C2, 1, 1, 0)
             store_table(zx + j * (N1 * C2), pack(xr, xi), N1, C2, 1)
             tl.store(x_scale + j, scale)
