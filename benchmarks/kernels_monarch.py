@@ -49,8 +49,11 @@ def _both(bench, row, shape, work, peer, arguments, operations):
     gradient = torch.randn_like(work(*arguments))
     for direction, times in (("forward", 1), ("forward+backward", 3)):
         if times == 1:
-            found = [bench.try_time(lambda f=f: f(*arguments)) for f in (work, peer)]
+            found = [bench.try_time(lambda f=f: f(*arguments), graph=True) for f in (work, peer)]
         else:
-            found = [bench.try_time(lambda f=f: torch.autograd.grad(f(*arguments), arguments, gradient)) for f in (work, peer)]
+            found = [
+                bench.try_time(lambda f=f: torch.autograd.grad(f(*arguments), arguments, gradient), graph=True)
+                for f in (work, peer)
+            ]
         floor = max(bench.bytes_floor(times * moved), bench.operations_floor(times * operations))
         yield row("monarch", shape, direction, floor, found[0], {"torch": found[1]})

@@ -11,11 +11,16 @@ from typing import Any
 import torch
 
 from kernels.configurations import Configuration
-from kernels.conv_fft.launch_blocks import AHEAD, TILE, block_options, block_plan
+from kernels.conv_fft.launch_blocks import STAGES, TILE, block_options, block_plan
 from kernels.conv_fft.launch_fused import options
 from kernels.conv_fft.rows import BLOCKS, length_classes
 from kernels.conv_fft.transforms import BACKWARD, DOCUMENTS, Plan
-from kernels.conv_fft.triton_blocks import block_bwd_kernel, block_filter_gradient_kernel, block_fwd_kernel
+from kernels.conv_fft.triton_blocks import (
+    block_filter_gradient_kernel,
+    block_items_kernel,
+    block_product_kernel,
+    block_spectra_kernel,
+)
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
 from kernels.conv_fft.triton_filter_tiles import tile_gradient_kernel, tile_spectrum_kernel
 from kernels.conv_fft.triton_table import count_kernel, place_kernel, zero_tails_kernel
@@ -30,19 +35,19 @@ SPILLS: dict[tuple[str, int, int], int] = {
     ("block product", 64, 64): 32,
 }
 _POINTERS = (
-    dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST"), "*bf16")
+    dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
     | dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "G1", "G2"), "*fp16")
-    | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS", "TAKEN"), "*i32")
+    | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS", "ITEMS"), "*i32")
     | dict.fromkeys(("K_SCALE", "Z_SCALE", "X_SCALE", "G_SCALE", "DK", "TAPS", "DTAPS", "COS", "SIN"), "*fp32")
     | {"FIRST": "*i64", "REVERSE": "*fp32"}
 )
 _NUMBERS = (
-    *("WHICH", "row_length", "first_channel", "group", "channels", "slots", "blocks", "each", "parts", "limit"),
+    *("WHICH", "row_length", "first_channel", "channels", "slots", "blocks", "each", "parts", "limit"),
     *("taps", "reverse_taps"),
 )
 _SIGNATURE = _POINTERS | dict.fromkeys(_NUMBERS, "i32")
 _COMMON = {"FULL": False, "FRAMED": True, "ALIGN": 8, "TYPE": TRITON_TYPES[torch.bfloat16]}
-_GATED = {"HAS_PRE": True, "HAS_POST": True}
+_GATED = {"HAS_PRE": True, "HAS_POST": True, "HAS_A": True}
 
 
 def document_configurations() -> Iterator[Configuration]:
@@ -77,10 +82,16 @@ def _fused() -> Iterator[Configuration]:
 
 def _blocks(block: int) -> Iterator[Configuration]:
     p = block_plan(block)
-    for name, kernel in (("block forward", block_fwd_kernel), ("block backward", block_bwd_kernel)):
-        constants = _COMMON | _GATED | {"TERMS": 16, "MOST": 64, "AHEAD": AHEAD}
-        yield _configuration(f"{name} {block}", (name, *p.factors), kernel, constants, block_options(name, p))
-    constants = {"N": block, "POINTS": block, "TILE": min(TILE, block)}
+    yield Configuration(f"block items {block}", block_items_kernel, _SIGNATURE, {"N": block, "ROWS": 256})
+    for name, kernel, more in (
+        ("block spectra", block_spectra_kernel, {}),
+        ("block product", block_product_kernel, {"CONJUGATE": False, "HAS_B": False, "B": None, "OUT_B": None}),
+        ("block product transposed", block_product_kernel, {"CONJUGATE": True, "HAS_B": True}),
+    ):
+        key = name.removesuffix(" transposed")
+        constants = _COMMON | _GATED | {"TERMS": 16} | more
+        yield _configuration(f"{name} {block}", (key, *p.factors), kernel, constants, block_options(key, p))
+    constants = {"POINTS": block, "TILE": min(TILE, block), "STAGES": STAGES}
     yield Configuration(f"block filter gradient {block}", block_filter_gradient_kernel, _SIGNATURE, constants)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,29 +14,29 @@ from torch import Tensor
 
 from kernels.conv_fft.launch_fused import constants, filter_gradient, filter_spectrum
 from kernels.conv_fft.rows import Rows
+from kernels.conv_fft.streams import used_here
 from kernels.conv_fft.transforms import Plan
-from kernels.conv_fft.triton_blocks import block_bwd_kernel, block_filter_gradient_kernel, block_fwd_kernel
+from kernels.conv_fft.triton_blocks import (
+    block_filter_gradient_kernel,
+    block_items_kernel,
+    block_product_kernel,
+    block_spectra_kernel,
+)
 from kernels.conv_fft.workspace import groups
-from kernels.rows import processors
 from kernels.triton_support import TRITON_TYPES
 
 # Factors of a block: 64 rows of data fill a tensor core's tile.
 FACTORS = {1024: (64, 16), 2048: (64, 32), 4096: (64, 64)}
-# Points that a program of the filter's gradient sums.
-TILE = 512
+# Of the filter's gradient: points that a program sums, blocks of transforms that are loaded ahead.
+TILE, STAGES = 512, 3
 # Registers a thread may have, by (kernel, factors).
 REGISTERS: dict[tuple[str, int, int], int] = {
-    ("block forward", 64, 32): 128,
-    ("block backward", 64, 32): 128,
-    ("block forward", 64, 64): 168,
-    ("block backward", 64, 64): 168,
+    ("block spectra", 64, 32): 128,
+    ("block product", 64, 32): 128,
+    ("block product", 64, 64): 168,
 }
-# Programs per multiprocessor, no fewer than fit: each takes documents until none is left.
-PROGRAMS = 6
-# Classes of no more documents have them taken longest first.
-SORTED = 128
-# Whether the next block is loaded before a block's products.
-AHEAD = False
+# Programs that a launch should have, some waves of a card's multiprocessors.
+PROGRAMS = 6144
 
 
 def block_plan(block: int) -> Plan:
@@ -60,61 +61,71 @@ class Blocks:
         size = rows.blocks[i]
         self.p = block_plan(size)
         self.blocks = triton.cdiv(min(rows.longest[i], rows.frame), size)
-        self.slots = batch * self.length // size + 2 * rows.most[i] + 2
+        # Frames have up to seven samples more than their documents, and each fills its last block.
+        self.slots = (batch * self.length + 7 * rows.most[i]) // size + rows.most[i] + 1
+        self.kept = 4 * self.slots * self.p.points  # bytes of a channel's transforms
         self.constants = constants(self.p, u.device)
-        self.type = TRITON_TYPES[u.dtype]
         self.exact = u.dtype == torch.float16
+        self.items = torch.empty(self.slots + 1, dtype=torch.int32, device=u.device)
+        block_items_kernel[(1,)](self.items, rows.length, rows.count, i, self.blocks, self.slots, N=size, ROWS=256)
         self.spectrum, self.scale = filter_spectrum(k, None, self.p, rows, i, self.exact, self.blocks)
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
-        programs = self._programs(u, self.channels)
-        z, scales = self._kept(u, programs, self.blocks)
-        block_fwd_kernel[(programs,)](
-            u, pre, post, y, z, scales, self._taken(u), self.spectrum, self.scale, *self.constants, *self._table(),
-            self.channels, self.blocks, **self._flags(pre, post), **block_options("block forward", self.p),
-        )  # fmt: skip
+        for first, channels in groups(self.channels, self.kept):
+            z, scales = self._transformed(u, pre, first, channels)
+            self._convolved(z, scales, first, False, (post, y), (None, None))
 
     def backward(
         self, dy: Tensor, u: Tensor, pre: Tensor | None, post: Tensor | None, du: Tensor, dpre: Tensor | None,
         dpost: Tensor | None, dk: Tensor,
-    ) -> None:  # fmt: skip
-        """Writes du, dpre, dpost and adds to dk."""
+    ) -> Callable[[], None]:  # fmt: skip
+        """Writes du, dpre, dpost. What is returned adds to dk."""
         p = self.p
         sums = dk.new_empty((1, self.channels, self.blocks, 2, p.points))
         tile = min(TILE, p.points)
-        for first, channels in groups(self.channels, 8 * self.slots * p.points):
-            zx, x_scales = self._kept(u, channels, self.slots)
-            zg, g_scales = self._kept(u, channels, self.slots)
-            where = first, channels, self.channels, self.slots, self.blocks
-            block_bwd_kernel[(self._programs(u, channels),)](
-                dy, u, pre, post, du, dpre, dpost, zx, x_scales, zg, g_scales, self._taken(u),
-                self.spectrum, self.scale, *self.constants, *self._table(), *where,
-                **self._flags(pre, post), **block_options("block backward", p),
-            )  # fmt: skip
+        for first, channels in groups(self.channels, 2 * self.kept):
+            zx, x_scales = self._transformed(u, pre, first, channels)
+            zg, g_scales = self._transformed(dy, post, first, channels)
+            self._convolved(zg, g_scales, first, True, (pre, du), (None if dpre is None else u, dpre))
+            if dpost is not None:
+                self._convolved(zx, x_scales, first, False, (dy, dpost), (None, None))
             block_filter_gradient_kernel[(p.points // tile, triton.cdiv(self.blocks, 4), channels)](
-                zx, x_scales, zg, g_scales, sums, *self._table(), first, self.channels, self.slots, self.blocks,
-                N=p.points, POINTS=p.points, TILE=tile, num_warps=4,
+                zx, x_scales, zg, g_scales, sums, self.items, first, self.slots, self.blocks,
+                POINTS=p.points, TILE=tile, STAGES=STAGES, num_warps=4,
             )  # fmt: skip
-        filter_gradient(sums, p, self.rows, self.i, dk, None, self.exact, self.blocks)
 
-    def _table(self) -> tuple[Any, ...]:
-        return self.rows.first, self.rows.shift, self.rows.length, self.rows.count, self.i, self.length
+        def add() -> None:
+            used_here(sums)
+            filter_gradient(sums, p, self.rows, self.i, dk, None, self.exact, self.blocks)
 
-    def _flags(self, pre: Tensor | None, post: Tensor | None) -> dict[str, Any]:
-        aligned, most = self.rows.aligned, self.rows.most[self.i]
-        return {
-            "HAS_PRE": pre is not None, "HAS_POST": post is not None, "ALIGN": 8 if aligned else 1, "FRAMED": aligned,
-            "TYPE": self.type, "TERMS": triton.next_power_of_2(self.blocks),
-            "MOST": triton.next_power_of_2(most) if most <= SORTED else 0, "AHEAD": AHEAD,
-        }  # fmt: skip
+        return add
 
-    def _programs(self, u: Tensor, channels: int) -> int:
-        return min(PROGRAMS * processors(u), channels * self.rows.most[self.i])
+    def _table(self, first: int) -> tuple[Any, ...]:
+        rows = self.rows
+        table = rows.first, rows.shift, rows.length, rows.count, self.i, self.length
+        return self.items, *table, first, self.slots, self.blocks
 
-    def _taken(self, u: Tensor) -> Tensor:
-        return torch.zeros(1, dtype=torch.int32, device=u.device)
+    def _grid(self, channels: int) -> tuple[int, int]:
+        return max(1, min(self.slots, triton.cdiv(PROGRAMS, channels))), channels
 
-    def _kept(self, u: Tensor, *shape: int) -> tuple[Tensor, Tensor]:
-        """Transforms and their scales."""
-        z = u.new_empty((*shape, self.p.points), dtype=torch.int32)
-        return z, u.new_empty(shape, dtype=torch.float32)
+    def _transformed(self, u: Tensor, gate: Tensor | None, first: int, channels: int) -> tuple[Tensor, Tensor]:
+        z = u.new_empty((channels, self.slots, self.p.points), dtype=torch.int32)
+        scales = u.new_empty((channels, self.slots), dtype=torch.float32)
+        aligned = self.rows.aligned
+        block_spectra_kernel[self._grid(channels)](
+            u, gate, z, scales, *self.constants, *self._table(first),
+            HAS_PRE=gate is not None, ALIGN=8 if aligned else 1, FRAMED=aligned, **block_options("block spectra", self.p),
+        )  # fmt: skip
+        return z, scales
+
+    def _convolved(
+        self, z: Tensor, scales: Tensor, first: int, conjugate: bool, a: tuple[Tensor | None, Tensor],
+        b: tuple[Tensor | None, Tensor | None],
+    ) -> None:  # fmt: skip
+        """The convolution times the first of `a` into its second, and the same for `b`."""
+        aligned = self.rows.aligned
+        block_product_kernel[self._grid(len(z))](
+            z, scales, self.spectrum, self.scale, *a, *b, *self.constants, *self._table(first),
+            TERMS=triton.next_power_of_2(self.blocks), CONJUGATE=conjugate, HAS_A=a[0] is not None, HAS_B=b[0] is not None,
+            ALIGN=8 if aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], FRAMED=aligned, **block_options("block product", self.p),
+        )  # fmt: skip

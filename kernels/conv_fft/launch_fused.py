@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import triton
 from torch import Tensor
 
 from kernels.conv_fft.rows import Rows
+from kernels.conv_fft.streams import used_here
 from kernels.conv_fft.transforms import Plan, exact_constants, exact_tiles, fused_matrices, thread_order, twiddles
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_filter_tiles import tile_gradient_kernel, tile_spectrum_kernel
@@ -81,15 +83,20 @@ class Fused:
     def backward(
         self, dy: Tensor, u: Tensor, pre: Tensor | None, post: Tensor | None, du: Tensor, dpre: Tensor | None,
         dpost: Tensor | None, dk: Tensor, dreverse: Tensor | None,
-    ) -> None:  # fmt: skip
-        """Writes du, dpre, dpost and adds to dk, dreverse."""
+    ) -> Callable[[], None]:  # fmt: skip
+        """Writes du, dpre, dpost. What is returned adds to dk, dreverse."""
         p = self.p
         sums = dk.new_empty((self.split, self.channels, p.rows_per_tile // p.side_by_side, 2, p.factors[0] * p.keep))
         fused_bwd_kernel[(self.split, self.channels)](
             dy, u, pre, post, du, dpre, dpost, sums, self.spectrum, self.scale, *self.constants, *self._table(),
             **self._flags(pre, post), **options("fused backward", p),
         )  # fmt: skip
-        filter_gradient(sums, p, self.rows, self.i, dk, dreverse, self.exact)
+
+        def add() -> None:
+            used_here(sums)
+            filter_gradient(sums, p, self.rows, self.i, dk, dreverse, self.exact)
+
+        return add
 
     def _table(self) -> tuple[Any, ...]:
         return self.rows.first, self.rows.shift, self.rows.length, self.rows.count, self.i, self.length

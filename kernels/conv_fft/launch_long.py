@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from kernels.conv_fft.launch_fused import split
 from kernels.conv_fft.launch_outer import outer_transform
 from kernels.conv_fft.rows import Rows, whole_rows
 from kernels.conv_fft.spectrum import filter_gradients, filter_spectrum
+from kernels.conv_fft.streams import used_here
 from kernels.conv_fft.transforms import Plan, inner_matrices, inner_twiddles
 from kernels.conv_fft.triton_inner import inner_bwd_kernel, inner_filter_kernel, inner_fwd_kernel
 from kernels.conv_fft.workspace import groups
@@ -102,8 +104,8 @@ class Long:
     def backward(
         self, dy: Tensor, u: Tensor, pre: Tensor | None, post: Tensor | None, du: Tensor, dpre: Tensor | None,
         dpost: Tensor | None, dk: Tensor, dreverse: Tensor | None,
-    ) -> None:  # fmt: skip
-        """Writes du, dpre, dpost and adds to dk, dreverse; where `writes_taps`, dk is written."""
+    ) -> Callable[[], None]:  # fmt: skip
+        """Writes du, dpre, dpost. What is returned adds to dk, dreverse; where `writes_taps`, it writes dk."""
         p = self.p
         if self.taps is None:
             sums = dk.new_empty((self.channels, p.outer, 2, p.factors[0] * p.halves * p.keep))
@@ -123,16 +125,22 @@ class Long:
             self._out_of(zg, g_scales, self.scale, self.rows, self.i, first, (pre, du), gates)
             if dpost is not None:
                 self._out_of(zx, x_scales, self.scale, self.rows, self.i, first, (dy, dpost), (None, None))
-        if self.taps is None:
-            filter_gradients(sums, p, dk, dreverse)
-        else:
+
+        def add() -> None:
+            used_here(sums, sums_scale)
+            if self.taps is None:
+                return filter_gradients(sums, p, dk, dreverse)
+            used_here(self.taps.count)
             # The matrices are unitary and a filter's transform is not.
             scale = torch.full((self.channels,), math.sqrt(p.points), device=dk.device)
             # To the taps of whole rows, which are one class, nothing is added; those beyond the row are zeros there already.
             taps = dk if self.rows.full else torch.zeros_like(dk)
             self._out_of(sums[:, None], sums_scale, scale, self.taps, 0, 0, (None, taps), (None, None), by_k1=True)
             if taps is not dk:
-                dk += taps
+                dk.add_(taps)
+            return None
+
+        return add
 
     def _grid(self, rows: Rows, i: int, channels: int) -> tuple[tuple[int, int, int], int]:
         """Programs, and how many rows each takes."""

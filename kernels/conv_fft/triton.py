@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from kernels.conv_fft.launch_long import INNER_SPILLS, Long, inner_options, writ
 from kernels.conv_fft.launch_outer import SPILLS as OUTER_SPILLS
 from kernels.conv_fft.launch_outer import outer_kernels, outer_options
 from kernels.conv_fft.rows import Rows, document_rows, whole_rows
+from kernels.conv_fft.streams import side_by_side
 from kernels.conv_fft.transforms import BACKWARD, FORWARD, INNER, Plan, plan
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
@@ -39,12 +41,14 @@ def forward(
     if u.numel() == 0:
         return y
     table_rows = _rows(u, document_starts, longest, table, reverse is None)
-    for i, length in enumerate(table_rows.longest):
+
+    def convolve(i: int, length: int) -> None:
         if table_rows.blocks[i]:
-            Blocks(u, k, table_rows, i).forward(u, pre, post, y)
-            continue
+            return Blocks(u, k, table_rows, i).forward(u, pre, post, y)
         p = plan(length, fraction, pre is not None or post is not None, documents=document_starts is not None)
-        (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).forward(u, pre, post, y)
+        return (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).forward(u, pre, post, y)
+
+    side_by_side(u, [functools.partial(convolve, *number) for number in enumerate(table_rows.longest)])
     if document_starts is not None and longest:
         _zero_tails(table_rows, y)
     return y
@@ -66,13 +70,15 @@ def backward(
     table_rows = _rows(u, document_starts, longest, table, reverse is None)
     plans = [plan(n, fraction, pre is not None or post is not None, backward=True) for n in table_rows.longest]
     dk = (torch.empty_like if writes_taps(plans[0], table_rows, u, k, reverse) else torch.zeros_like)(k)
-    for i, p in enumerate(plans):
+
+    def differentiate(i: int, p: Plan) -> Callable[[], None]:
         if table_rows.blocks[i]:
-            Blocks(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
-            continue
-        (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i).backward(
-            dy, u, pre, post, du, dpre, dpost, dk, dreverse
-        )
+            return Blocks(u, k, table_rows, i).backward(dy, u, pre, post, du, dpre, dpost, dk)
+        rows = (Fused if p.outer == 1 else Long)(u, k, reverse, p, table_rows, i)
+        return rows.backward(dy, u, pre, post, du, dpre, dpost, dk, dreverse)
+
+    for add in side_by_side(u, [functools.partial(differentiate, *number) for number in enumerate(plans)]):
+        add()
     if document_starts is not None and longest:
         _zero_tails(table_rows, du, dpre, dpost)
     return du, dk, dreverse, dpre, dpost
