@@ -169,24 +169,14 @@ def block_filter_gradient_kernel(
     i_c = tl.program_id(2).to(tl.int64)
     point = tl.program_id(0) * TILE + tl.arange(0, TILE)
     # Tensors of their own: variables of a loop that only exchange one value are taken for unchanged by the compiler.
-    before_r = tl.zeros((TILE,), tl.float32)  # X_{j-b-1}
-    before_i = tl.zeros((TILE,), tl.float32)
-    w0r = tl.zeros((TILE,), tl.float32)  # X_{j-b} - i X_{j-b-1} for four b
-    w0i = tl.zeros((TILE,), tl.float32)
-    w1r = tl.zeros((TILE,), tl.float32)
-    w1i = tl.zeros((TILE,), tl.float32)
-    w2r = tl.zeros((TILE,), tl.float32)
-    w2i = tl.zeros((TILE,), tl.float32)
-    w3r = tl.zeros((TILE,), tl.float32)
-    w3i = tl.zeros((TILE,), tl.float32)
-    s0r = tl.zeros((TILE,), tl.float32)
-    s0i = tl.zeros((TILE,), tl.float32)
-    s1r = tl.zeros((TILE,), tl.float32)
-    s1i = tl.zeros((TILE,), tl.float32)
-    s2r = tl.zeros((TILE,), tl.float32)
-    s2i = tl.zeros((TILE,), tl.float32)
-    s3r = tl.zeros((TILE,), tl.float32)
-    s3i = tl.zeros((TILE,), tl.float32)
+    before_r, before_i = _zero(TILE), _zero(TILE)  # X_{j-b-1}
+    # X_{j-b} - i X_{j-b-1} for four b
+    w0r, w0i, w1r, w1i, w2r, w2i, w3r, w3i = (
+        _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE)
+    )  # fmt: skip
+    s0r, s0i, s1r, s1i, s2r, s2i, s3r, s3i = (
+        _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE)
+    )  # fmt: skip
     total = tl.load(ITEMS + slots)
     for i in tl.range(0, total, num_stages=STAGES):
         j = tl.load(ITEMS + i) % blocks
@@ -226,6 +216,11 @@ def block_filter_gradient_kernel(
     _save_sum(p_sum + 2 * POINTS, s1r, s1i, b + 1 < blocks, POINTS)
     _save_sum(p_sum + 4 * POINTS, s2r, s2i, b + 2 < blocks, POINTS)
     _save_sum(p_sum + 6 * POINTS, s3r, s3i, b + 3 < blocks, POINTS)
+
+
+@triton.jit
+def _zero(TILE: tl.constexpr):
+    return tl.zeros((TILE,), tl.float32)
 
 
 @triton.jit

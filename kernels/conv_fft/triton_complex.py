@@ -47,6 +47,15 @@ def pack(real, imaginary):
 
 
 @triton.jit
+def _wide(z, KEPT: tl.constexpr):
+    if KEPT:  # what is converted by an instruction given by hand is moved before a loop, and takes two registers there
+        real, imaginary = unpack(z)
+        return real.to(tl.float32), imaginary.to(tl.float32)
+    else:
+        return unpack_wide(z)
+
+
+@triton.jit
 def shrunk(z, factor):
     """Packed complex numbers times a power of two of no more than one, float32: what leaves float16's range is lost."""
     if INTERPRET:
@@ -58,16 +67,16 @@ def shrunk(z, factor):
 
 
 @triton.jit
-def times(ar, ai, packed):
-    """(ar + i ai) times packed complex numbers, in float32."""
-    br, bi = unpack_wide(packed)
+def times(ar, ai, packed, KEPT: tl.constexpr = False):
+    """(ar + i ai) times packed complex numbers, in float32. KEPT: the packed stay in registers through a loop."""
+    br, bi = _wide(packed, KEPT)
     return ar * br - ai * bi, ar * bi + ai * br
 
 
 @triton.jit
-def times_conjugate(ar, ai, packed):
-    """(ar + i ai) times the conjugate of packed complex numbers, in float32."""
-    br, bi = unpack_wide(packed)
+def times_conjugate(ar, ai, packed, KEPT: tl.constexpr = False):
+    """(ar + i ai) times the conjugate of packed complex numbers, in float32. KEPT: as in `times`."""
+    br, bi = _wide(packed, KEPT)
     return ar * br + ai * bi, ai * br - ar * bi
 
 
