@@ -18,6 +18,7 @@ from kernels.conv_fft.transforms import BACKWARD, DOCUMENTS, Plan
 from kernels.conv_fft.triton_blocks import (
     block_filter_gradient_kernel,
     block_items_kernel,
+    block_pairs_kernel,
     block_product_kernel,
     block_spectra_kernel,
 )
@@ -37,7 +38,7 @@ SPILLS: dict[tuple[str, int, int], int] = {
 _POINTERS = (
     dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
     | dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "G1", "G2"), "*fp16")
-    | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS", "ITEMS"), "*i32")
+    | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS", "ITEMS", "PAIRS", "STEPS"), "*i32")
     | dict.fromkeys(("K_SCALE", "Z_SCALE", "X_SCALE", "G_SCALE", "DK", "TAPS", "DTAPS", "COS", "SIN"), "*fp32")
     | {"FIRST": "*i64", "REVERSE": "*fp32"}
 )
@@ -86,6 +87,7 @@ def _blocks(block: int) -> Iterator[Configuration]:
     for name, kernel, more in (
         ("block spectra", block_spectra_kernel, {}),
         ("block product", block_product_kernel, {"CONJUGATE": False, "HAS_B": False, "B": None, "OUT_B": None}),
+        ("block pairs", block_pairs_kernel, {"CONJUGATE": False, "HAS_B": False, "B": None, "OUT_B": None}),
         ("block product transposed", block_product_kernel, {"CONJUGATE": True, "HAS_B": True}),
     ):
         key = name.removesuffix(" transposed")

@@ -19,6 +19,7 @@ from kernels.conv_fft.transforms import Plan
 from kernels.conv_fft.triton_blocks import (
     block_filter_gradient_kernel,
     block_items_kernel,
+    block_pairs_kernel,
     block_product_kernel,
     block_spectra_kernel,
 )
@@ -34,9 +35,12 @@ REGISTERS: dict[tuple[str, int, int], int] = {
     ("block spectra", 64, 32): 128,
     ("block product", 64, 32): 128,
     ("block product", 64, 64): 168,
+    ("block pairs", 64, 32): 168,
 }
 # Programs that a launch should have, some waves of a card's multiprocessors.
 PROGRAMS = 6144
+# Blocks whose products are made for two at a time.
+PAIRS: tuple[int, ...] = (1024, 2048)
 
 
 def block_plan(block: int) -> Plan:
@@ -67,7 +71,11 @@ class Blocks:
         self.constants = constants(self.p, u.device)
         self.exact = u.dtype == torch.float16
         self.items = torch.empty(self.slots + 1, dtype=torch.int32, device=u.device)
-        block_items_kernel[(1,)](self.items, rows.length, rows.count, i, self.blocks, self.slots, N=size, ROWS=256)
+        self.pairs = torch.empty_like(self.items)
+        self.steps = self.items.new_empty((triton.cdiv(self.blocks, 4), self.slots + 1))
+        block_items_kernel[(len(self.steps),)](
+            self.items, self.pairs, self.steps, rows.length, rows.count, i, self.blocks, self.slots, N=size, ROWS=256
+        )
         self.spectrum, self.scale = filter_spectrum(k, None, self.p, rows, i, self.exact, self.blocks)
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
@@ -89,8 +97,8 @@ class Blocks:
             self._convolved(zg, g_scales, first, True, (pre, du), (None if dpre is None else u, dpre))
             if dpost is not None:
                 self._convolved(zx, x_scales, first, False, (dy, dpost), (None, None))
-            block_filter_gradient_kernel[(p.points // tile, triton.cdiv(self.blocks, 4), channels)](
-                zx, x_scales, zg, g_scales, sums, self.items, first, self.slots, self.blocks,
+            block_filter_gradient_kernel[(p.points // tile, len(self.steps), channels)](
+                zx, x_scales, zg, g_scales, sums, self.steps, first, self.slots, self.blocks,
                 POINTS=p.points, TILE=tile, STAGES=STAGES, num_warps=4,
             )  # fmt: skip
 
@@ -124,8 +132,10 @@ class Blocks:
     ) -> None:  # fmt: skip
         """The convolution times the first of `a` into its second, and the same for `b`."""
         aligned = self.rows.aligned
-        block_product_kernel[self._grid(len(z))](
-            z, scales, self.spectrum, self.scale, *a, *b, *self.constants, *self._table(first),
+        pairs = self.p.points in PAIRS
+        kernel, table = (block_pairs_kernel, (self.items, self.pairs)) if pairs else (block_product_kernel, (self.items,))
+        kernel[self._grid(len(z))](
+            z, scales, self.spectrum, self.scale, *a, *b, *self.constants, *table, *self._table(first)[1:],
             TERMS=triton.next_power_of_2(self.blocks), CONJUGATE=conjugate, HAS_A=a[0] is not None, HAS_B=b[0] is not None,
-            ALIGN=8 if aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], FRAMED=aligned, **block_options("block product", self.p),
+            ALIGN=8 if aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], FRAMED=aligned, **block_options("block pairs" if pairs else "block product", self.p),
         )  # fmt: skip

@@ -25,22 +25,39 @@ from kernels.triton_support import narrow
 
 
 @triton.jit(do_not_specialize=["WHICH", "blocks", "slots"])
-def block_items_kernel(ITEMS, LENGTH, COUNT, WHICH, blocks, slots, N: tl.constexpr, ROWS: tl.constexpr):
-    """Grid (1,): ITEMS (slots + 1,), the class's blocks in order: which document times `blocks`, plus which block of it.
+def block_items_kernel(ITEMS, PAIRS, STEPS, LENGTH, COUNT, WHICH, blocks, slots, N: tl.constexpr, ROWS: tl.constexpr):
+    """Grid (blocks / 4,). ITEMS (slots + 1,), the class's blocks in order: which document times `blocks`, plus which of its blocks.
 
-    At its end, how many there are.
+    PAIRS (slots + 1,): every second item of each document, from its first. STEPS (blocks / 4, slots + 1): without the first 4, 8, ... of each document, which item times `blocks`, plus which of its
+    document's blocks. Both have their number at the end.
     """
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
-    base = 0
+    without = tl.program_id(0) * 4
+    p_steps = STEPS + tl.program_id(0) * (slots + 1)
+    items = 0
+    pairs = 0
+    steps = 0
     for r in range(begin, end, ROWS):
         row = r + tl.arange(0, ROWS)
         count = tl.minimum(tl.cdiv(tl.load(LENGTH + row, mask=row < end, other=0), N), blocks)
-        at = base + tl.cumsum(count, axis=0) - count
+        left = tl.maximum(count - without, 0)
+        item = items + tl.cumsum(count, axis=0) - count
+        step = steps + tl.cumsum(left, axis=0) - left - without
+        two = (count + 1) // 2
+        pair = pairs + tl.cumsum(two, axis=0) - two
         for j in range(0, blocks):
-            tl.store(ITEMS + at + j, (row - begin) * blocks + j, mask=j < count)
-        base += tl.sum(count, axis=0)
-    tl.store(ITEMS + slots, base)
+            if without == 0:
+                tl.store(ITEMS + item + j, (row - begin) * blocks + j, mask=j < count)
+                tl.store(PAIRS + pair + j // 2, item + j, mask=(j % 2 == 0) & (j < count))
+            tl.store(p_steps + step + j, (item + j) * blocks + j, mask=(j >= without) & (j < count))
+        items += tl.sum(count, axis=0)
+        pairs += tl.sum(two, axis=0)
+        steps += tl.sum(left, axis=0)
+    tl.store(p_steps + slots, steps)
+    if without == 0:
+        tl.store(ITEMS + slots, items)
+        tl.store(PAIRS + slots, pairs)
 
 
 @triton.jit
@@ -156,9 +173,70 @@ def block_product_kernel(
         _save_block(OUT_A, A, OUT_B, B, first, shift, length, j, count - 1, y, N1, N2, HAS_A, HAS_B, TYPE, FRAMED)
 
 
+@triton.jit(do_not_specialize=["WHICH", "first_channel", "slots", "blocks"])
+def block_pairs_kernel(
+    Z, Z_SCALE, K, K_SCALE, A, OUT_A, B, OUT_B, G1, G2, T, ITEMS, PAIRS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
+    first_channel, slots, blocks,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TERMS: tl.constexpr, CONJUGATE: tl.constexpr,
+    HAS_A: tl.constexpr, HAS_B: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
+):  # fmt: skip
+    """What `block_product_kernel` does, of two neighbours at a time, which have all but one of their terms' factors in common.
+
+    The one with a term more is the later one, or CONJUGATE the earlier one.
+    """
+    i_c = tl.program_id(1).to(tl.int64)
+    i_h = i_c + first_channel
+    N: tl.constexpr = N1 * N2
+    STEP: tl.constexpr = 1 if CONJUGATE else -1
+    begin = tl.load(COUNT + WHICH)
+    total = tl.load(PAIRS + slots)
+    if tl.program_id(0) >= total:
+        return
+    g1, g2 = matrices(G1, G2, N1, N2, C2)
+    p_filter = K + i_h * blocks * (N1 * C2)
+    p_k_scale = K_SCALE + i_h * blocks
+    term = tl.arange(0, TERMS)
+    for i in range(tl.program_id(0), total, tl.num_programs(0)):
+        item = tl.load(PAIRS + i)
+        first, shift, length, count, j = _item(ITEMS, FIRST, SHIFT, LENGTH, item, begin, blocks, N)
+        first = tl.multiple_of(first + i_h * row_length, ALIGN)
+        terms = count - j
+        at = i_c * slots + item
+        if not CONJUGATE:
+            j = terms - 1  # the documents' last with its first, for as many terms
+            at += j - (count - terms)
+        there = term < terms
+        k_scales = tl.load(p_k_scale + term, mask=there, other=0.0)
+        scale, inverse = power_of_two(tl.max(tl.load(Z_SCALE + at + STEP * term, mask=there, other=0.0) * k_scales, axis=0))
+        z_scales = tl.load(Z_SCALE + at + STEP * (term + 1), mask=term + 1 < terms, other=0.0)
+        less_scale, less_inverse = power_of_two(tl.max(z_scales * k_scales, axis=0))
+        filter = table(p_filter, N1, C2, 1)
+        k_scale = tl.load(p_k_scale)
+        xr, xi = unpack_wide(table(Z + at * (N1 * C2), N1, C2, 1))
+        zr = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
+        zi = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
+        vr = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
+        vi = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
+        zr, zi = plus_times(zr, zi, xr, xi, shrunk(filter, tl.load(Z_SCALE + at) * k_scale * inverse), CONJUGATE)
+        for b in range(1, terms):
+            other = at + STEP * b
+            z_scale = tl.load(Z_SCALE + other)
+            wr, wi = unpack_wide(table(Z + other * (N1 * C2), N1, C2, 1))
+            vr, vi = plus_times(vr, vi, wr, wi, shrunk(filter, z_scale * k_scale * less_inverse), CONJUGATE)
+            filter = table(p_filter + b * (N1 * C2), N1, C2, 1)
+            k_scale = tl.load(p_k_scale + b)
+            zr, zi = plus_times(zr, zi, wr, wi, shrunk(filter, z_scale * k_scale * inverse), CONJUGATE)
+        y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
+        _save_block(OUT_A, A, OUT_B, B, first, shift, length, j, count - 1, y, N1, N2, HAS_A, HAS_B, TYPE, FRAMED)
+        if terms > 1:
+            y = samples_of(vr, vi, g1, g2, T, N1, N2, C2, 1, 1) * less_scale
+            less = j + STEP
+            _save_block(OUT_A, A, OUT_B, B, first, shift, length, less, count - 1, y, N1, N2, HAS_A, HAS_B, TYPE, FRAMED)
+
+
 @triton.jit(do_not_specialize=["first_channel", "slots", "blocks"])
 def block_filter_gradient_kernel(
-    ZX, X_SCALE, ZG, G_SCALE, DK, ITEMS, first_channel, slots, blocks, POINTS: tl.constexpr, TILE: tl.constexpr,
+    ZX, X_SCALE, ZG, G_SCALE, DK, STEPS, first_channel, slots, blocks, POINTS: tl.constexpr, TILE: tl.constexpr,
     STAGES: tl.constexpr,
 ):  # fmt: skip
     """Grid (POINTS / TILE, blocks / 4, channels of the group): DK (channels, blocks, 2, POINTS), the gradient of K.
@@ -177,40 +255,35 @@ def block_filter_gradient_kernel(
     s0r, s0i, s1r, s1i, s2r, s2i, s3r, s3i = (
         _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE)
     )  # fmt: skip
-    total = tl.load(ITEMS + slots)
-    for i in tl.range(0, total, num_stages=STAGES):
-        j = tl.load(ITEMS + i) % blocks
-        at = i_c * slots + i
-        there = j >= b
-        x = tl.load(ZX + (at - b) * POINTS + point, mask=there, other=0)
-        g = tl.load(ZG + at * POINTS + point, mask=there, other=0)
-        x_scale = tl.load(X_SCALE + at - b, mask=there, other=0.0)
-        g_scale = tl.load(G_SCALE + at, mask=there, other=0.0)
-        xr, xi = unpack_wide(x)
-        gr, gi = unpack_wide(g)
+    p_steps = STEPS + tl.program_id(1) * (slots + 1)
+    for i in tl.range(0, tl.load(p_steps + slots), num_stages=STAGES):
+        step = tl.load(p_steps + i)
+        at = i_c * slots + step // blocks
+        x_scale = tl.load(X_SCALE + at - b)
+        g_scale = tl.load(G_SCALE + at)
+        xr, xi = unpack_wide(tl.load(ZX + (at - b) * POINTS + point))
+        gr, gi = unpack_wide(tl.load(ZG + at * POINTS + point))
         xr *= x_scale
         xi *= x_scale
         gr *= g_scale
         gi *= g_scale
-        later = j > b
-        w3r = tl.where(later, w2r, 0.0)
-        w3i = tl.where(later, w2i, 0.0)
-        w2r = tl.where(later, w1r, 0.0)
-        w2i = tl.where(later, w1i, 0.0)
-        w1r = tl.where(later, w0r, 0.0)
-        w1i = tl.where(later, w0i, 0.0)
-        w0r = xr + tl.where(later, before_i, 0.0)
-        w0i = xi - tl.where(later, before_r, 0.0)
+        w3r, w3i, w2r, w2i, w1r, w1i = w2r, w2i, w1r, w1i, w0r, w0i
+        w0r = xr + before_i
+        w0i = xi - before_r
+        if step % blocks == b:  # a document's first
+            w0r, w0i = xr, xi
+            w1r, w1i, w2r, w2i, w3r, w3i = _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE), _zero(TILE)
         before_r = xr
         before_i = xi
-        s0r += gr * w0r + gi * w0i
-        s0i += gi * w0r - gr * w0i
-        s1r += gr * w1r + gi * w1i
-        s1i += gi * w1r - gr * w1i
-        s2r += gr * w2r + gi * w2i
-        s2i += gi * w2r - gr * w2i
-        s3r += gr * w3r + gi * w3i
-        s3i += gi * w3r - gr * w3i
+        # One sum after the other: fused multiplications and additions.
+        s0r = s0r + gr * w0r + gi * w0i
+        s0i = s0i + gi * w0r - gr * w0i
+        s1r = s1r + gr * w1r + gi * w1i
+        s1i = s1i + gi * w1r - gr * w1i
+        s2r = s2r + gr * w2r + gi * w2i
+        s2i = s2i + gi * w2r - gr * w2i
+        s3r = s3r + gr * w3r + gi * w3i
+        s3i = s3i + gi * w3r - gr * w3i
     p_sum = DK + ((i_c + first_channel) * blocks + b) * (2 * POINTS) + point
     _save_sum(p_sum, s0r, s0i, b < blocks, POINTS)
     _save_sum(p_sum + 2 * POINTS, s1r, s1i, b + 1 < blocks, POINTS)
