@@ -18,7 +18,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_complex import pack, plus_times, power_of_two, shrunk, unpack_wide
+from kernels.conv_fft.triton_complex import pack, plus_times, shrunk, unpack_wide
 from kernels.conv_fft.triton_fused import edges_of, framed, matrices, samples_of, save_edges, save_whole, scaled, spectrum_of
 from kernels.conv_fft.triton_tiles import store_table, table
 from kernels.triton_support import narrow
@@ -129,6 +129,13 @@ def _save_block(
         tl.store(A + first + sample, narrow(y, TYPE), mask=mask)
 
 
+@triton.jit
+def _largest(scales):
+    """The largest scale of a sum's terms and its inverse: times that, all are powers of two (see `tile_spectrum_kernel`)."""
+    largest = tl.minimum(tl.maximum(tl.max(scales, axis=0), 1.1754943508222875e-38), 8.507059173023462e37)  # 2^-126, 2^126
+    return largest, 1.0 / largest
+
+
 @triton.jit(do_not_specialize=["WHICH", "first_channel", "slots", "blocks"])
 def block_product_kernel(
     Z, Z_SCALE, K, K_SCALE, A, OUT_A, B, OUT_B, G1, G2, T, ITEMS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
@@ -157,10 +164,9 @@ def block_product_kernel(
         first = tl.multiple_of(first + i_h * row_length, ALIGN)
         terms = count - j if CONJUGATE else j + 1
         at = i_c * slots + i
-        # The power of two that the products are brought to is no less than the largest of them.
         there = term < terms
         scales = tl.load(Z_SCALE + at + STEP * term, mask=there, other=0.0) * tl.load(p_k_scale + term, mask=there, other=0.0)
-        scale, inverse = power_of_two(tl.max(scales, axis=0))
+        scale, inverse = _largest(scales)
         zr = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
         zi = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
         for b in range(0, terms):
@@ -207,9 +213,9 @@ def block_pairs_kernel(
             at += j - (count - terms)
         there = term < terms
         k_scales = tl.load(p_k_scale + term, mask=there, other=0.0)
-        scale, inverse = power_of_two(tl.max(tl.load(Z_SCALE + at + STEP * term, mask=there, other=0.0) * k_scales, axis=0))
+        scale, inverse = _largest(tl.load(Z_SCALE + at + STEP * term, mask=there, other=0.0) * k_scales)
         z_scales = tl.load(Z_SCALE + at + STEP * (term + 1), mask=term + 1 < terms, other=0.0)
-        less_scale, less_inverse = power_of_two(tl.max(z_scales * k_scales, axis=0))
+        less_scale, less_inverse = _largest(z_scales * k_scales)
         filter = table(p_filter, N1, C2, 1)
         k_scale = tl.load(p_k_scale)
         xr, xi = unpack_wide(table(Z + at * (N1 * C2), N1, C2, 1))

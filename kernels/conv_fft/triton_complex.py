@@ -57,7 +57,7 @@ def _wide(z, KEPT: tl.constexpr):
 
 @triton.jit
 def shrunk(z, factor):
-    """Packed complex numbers times a power of two of no more than one, float32: what leaves float16's range is lost."""
+    """Packed complex numbers times a power of two of no more than one, float32, rounded to one: what is too small is lost."""
     if INTERPRET:
         real, imaginary = unpack_wide(z)
         return pack(real * factor, imaginary * factor)
