@@ -105,8 +105,13 @@ def cases() -> Iterator[Case]:
     yield case("no gates, no skip, 100 taps", 5, 16, 2048, 100, gates=False)
     yield case("no gates, 100 taps, 20000", 3, 8, 20000, 100, gates=False)
     yield case("filter longer than the row", 3, 4, 300, 1000, two_sided=True)
-    for length, kept in ((1024, 0.5), (4096, 0.25), (4096, 0.5), (65536, 0.5)):
+    # Every factorisation of long rows, and of frequency-sparse filters: see `tests/kernels/test_conv_fft.py`.
+    for length in (65536, 90000, 262144, 524288, 2_000_000, 4_000_000):
+        yield case(f"gated, {length}", 1, 1, length)
+    for length, kept in ((1024, 0.5), (2000, 0.5), (4096, 0.25), (4096, 0.5), (8192, 0.25), (8192, 0.5), (65536, 0.5)):
         yield case(f"{kept} of the frequencies, {length}", 3, 4, length, kept=kept, two_sided=True)
+    for length in (16384, 30000, 49000, 90000, 131072, 262144, 524288, 1 << 20, 2_000_000, 4_000_000):
+        yield case(f"0.5 of the frequencies, {length}", 1, 1, length, kept=0.5)
     yield case("rows 10^4 to 1", 4, 8, 4000, loud=1e4)
     documents = (1, 3, 500, 260, 0, 700, 632, 1000, 1096, 4096, 2, 4094, 1, 4095)
     yield case("documents", 2, 8, 8192 + 48, documents=documents, two_sided=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from kernels.arguments import autocast, check_same_dtype, check_shape, check_tensors
 from kernels.differentiation import refuse_double_backward
 from kernels.dispatch import implementation
-from kernels.monarch.reference import ACTIVATIONS
+from kernels.monarch.reference import ACTIVATIONS, weight_gradient
 
 __all__ = ["block_diagonal", "block_diagonal_glu", "monarch"]
 
@@ -26,7 +26,7 @@ def block_diagonal(x: Tensor, weight: Tensor) -> Tensor:
     """
     x, weight = autocast(x, weight)  # type: ignore[assignment]
     _check("block_diagonal", x, "weight", weight)
-    return _block_product(_rows(x), weight, None, None).view(*x.shape[:-1], weight.shape[0] * weight.shape[1])
+    return _block_product(_rows(x), weight).view(*x.shape[:-1], weight.shape[0] * weight.shape[1])
 
 
 def monarch(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -48,8 +48,8 @@ def monarch(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
             f"{tuple(second.shape)} takes {second.shape[0] * second.shape[2]}; blocks times rows of first must be blocks times "
             "columns of second"
         )
-    middle = _block_product(_rows(x), first, None, None)
-    middle = _block_product(_swap_axes(middle, second.shape[2]), second, None, None)
+    middle = _block_product(_rows(x), first)
+    middle = _block_product(_swap_axes(middle, second.shape[2]), second)
     return _swap_axes(middle, second.shape[0]).view(*x.shape[:-1], second.shape[0] * second.shape[1])
 
 
@@ -86,20 +86,20 @@ def _check(operator: str, x: Tensor, name: str, weight: Tensor) -> None:
 
 
 @torch.library.custom_op("menagerie::block_product", mutates_args=())
-def _block_product(x: Tensor, weight: Tensor, x2: Tensor | None, weight2: Tensor | None) -> Tensor:
-    return implementation("monarch", x).block_product(x, weight, x2, weight2)
+def _block_product(x: Tensor, weight: Tensor) -> Tensor:
+    return implementation("monarch", x).block_product(x, weight)
 
 
 @_block_product.register_fake
-def _(x: Tensor, weight: Tensor, x2: Tensor | None, weight2: Tensor | None) -> Tensor:
+def _(x: Tensor, weight: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0] * weight.shape[1])
 
 
 @torch.library.custom_op("menagerie::block_product_backward", mutates_args=())
 def _block_product_backward(dy: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     dy = dy.contiguous()
-    dx = implementation("monarch", x).block_product(dy, weight.transpose(1, 2), None, None)
-    return dx, _weight_gradient(dy, x, weight)
+    dx = implementation("monarch", x).block_product(dy, weight.transpose(1, 2))
+    return dx, weight_gradient(dy, x, weight)
 
 
 @_block_product_backward.register_fake
@@ -130,10 +130,7 @@ def _(x: Tensor, gate: Tensor, value: Tensor, activation: str) -> Tensor:
 
 @torch.library.custom_op("menagerie::block_glu_backward", mutates_args=())
 def _block_glu_backward(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tuple[Tensor, Tensor, Tensor]:
-    dgate, dvalue = implementation("monarch", x).block_glu_backward(dy.contiguous(), x, gate, value, activation)
-    gate, value = gate.contiguous(), value.contiguous()
-    dx = implementation("monarch", x).block_product(dgate, gate.transpose(1, 2), dvalue, value.transpose(1, 2))
-    return dx, _weight_gradient(dgate, x, gate), _weight_gradient(dvalue, x, value)
+    return implementation("monarch", x).block_glu_backward(dy.contiguous(), x, gate, value, activation)
 
 
 @_block_glu_backward.register_fake
@@ -141,16 +138,8 @@ def _(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tu
     return torch.empty_like(x), gate.new_empty(gate.shape), value.new_empty(value.shape)
 
 
-def _weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """(K, Q, P): the library's batched product, which sums over tokens in float32."""
-    blocks, rows, columns = weight.shape
-    dy, x = dy.view(len(dy), blocks, rows), x.view(len(x), blocks, columns)
-    return torch.bmm(dy.permute(1, 2, 0), x.transpose(0, 1)).to(weight.dtype)
-
-
 def _setup_product(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    assert inputs[2] is None  # a sum of two is for gradients, which have none of their own
-    ctx.save_for_backward(*inputs[:2])
+    ctx.save_for_backward(*inputs)
 
 
 def _setup_swap(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -163,9 +152,7 @@ def _setup_glu(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.activation = inputs[3]
 
 
-_block_product.register_autograd(
-    lambda ctx, dy: (*_block_product_backward(dy, *ctx.saved_tensors), None, None), setup_context=_setup_product
-)
+_block_product.register_autograd(lambda ctx, dy: _block_product_backward(dy, *ctx.saved_tensors), setup_context=_setup_product)
 _swap_axes.register_autograd(lambda ctx, dy: (_swap_axes(dy, ctx.columns), None), setup_context=_setup_swap)
 _block_glu.register_autograd(
     lambda ctx, dy: (*_block_glu_backward(dy, *ctx.saved_tensors, ctx.activation), None), setup_context=_setup_glu

@@ -40,6 +40,10 @@ def cases() -> Iterator[Case]:
         yield product_case("4 blocks", 700, 4, 192, 256, dtype)
         yield monarch_case("32 x 32", 1000, (32, 32, 32), (32, 32, 32), dtype)
         yield glu_case("4 blocks", 1000, 4, 512, 192, "gelu", dtype)
+    for columns in (64, 128, 256, 320):
+        yield glu_case(f"{columns} columns", 200 + columns, 2, 192, columns, "gelu", torch.bfloat16)
+        yield glu_case(f"{columns} columns", 200 + columns, 3, 256, columns, "silu", torch.float16)
+    yield product_case("wide", 300, 2, 384, 512, torch.bfloat16)
     yield product_case("odd sizes", 61, 3, 37, 45, torch.bfloat16)
     yield monarch_case("odd sizes", 99, (4, 30, 17), (6, 11, 20), torch.bfloat16)
     yield glu_case("odd sizes", 77, 3, 50, 33, "silu", torch.bfloat16)

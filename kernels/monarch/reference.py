@@ -30,13 +30,17 @@ def monarch(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
     return torch.einsum("...rl,lsr->...sl", middle, second).reshape(*x.shape[:-1], rows * blocks)
 
 
-def block_product(x: Tensor, weight: Tensor, x2: Tensor | None, weight2: Tensor | None) -> Tensor:
-    """`block_diagonal` of (T, K P), or the sum of two."""
+def block_product(x: Tensor, weight: Tensor) -> Tensor:
+    """`block_diagonal` of (T, K P)."""
     wide = torch.promote_types(x.dtype, torch.float32)
-    y = block_diagonal(x.to(wide), weight.to(wide))
-    if x2 is not None and weight2 is not None:
-        y = y + block_diagonal(x2.to(wide), weight2.to(wide))
-    return y.to(x.dtype)
+    return block_diagonal(x.to(wide), weight.to(wide)).to(x.dtype)
+
+
+def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """(K, Q, P): the library's batched product, which sums over tokens in float32."""
+    blocks, rows, columns = weight.shape
+    dy, x = dy.view(len(dy), blocks, rows), x.view(len(x), blocks, columns)
+    return torch.bmm(dy.permute(1, 2, 0), x.transpose(0, 1)).to(weight.dtype)
 
 
 def swap_axes(x: Tensor, rows: int) -> Tensor:
@@ -48,10 +52,10 @@ def block_glu(x: Tensor, gate: Tensor, value: Tensor, activation: str) -> Tensor
     return block_diagonal_glu(x, gate, value, activation)
 
 
-def block_glu_backward(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tuple[Tensor, Tensor]:
-    """Gradients of the two products' results."""
+def block_glu_backward(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, gate and value."""
     wide = torch.promote_types(x.dtype, torch.float32)
-    products = [block_diagonal(x.to(wide), w.to(wide)) for w in (gate, value)]
-    dgate, dvalue = vjp(lambda g, v: ACTIVATIONS[activation](g) * v, products, (dy.to(wide),))
-    assert dgate is not None and dvalue is not None
-    return dgate.to(x.dtype), dvalue.to(x.dtype)
+    inputs = [t.to(wide) for t in (x, gate, value)]
+    dx, dgate, dvalue = vjp(lambda x, g, v: block_diagonal_glu(x, g, v, activation), inputs, (dy.to(wide),))
+    assert dx is not None and dgate is not None and dvalue is not None
+    return dx.to(x.dtype), dgate.to(gate.dtype), dvalue.to(value.dtype)

@@ -1,4 +1,4 @@
-"""Block-diagonal products on the tensor cores, with a GLU or a permutation in the same pass."""
+"""Block-diagonal products, with a GLU or a permutation in the same pass: what a call takes, and kernels for any sizes."""
 
 # Triton's decorators hide from type checkers how kernels are launched.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportReturnType=false, reportGeneralTypeIssues=false
@@ -14,24 +14,14 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.configurations import Configuration
+from kernels.monarch import rows, tiles
+from kernels.monarch.activations import activated
+from kernels.monarch.layouts import pack, unpack
+from kernels.monarch.reference import weight_gradient
 from kernels.triton_support import INTERPRET, TRITON_TYPES, narrow, operand
 
-_INVERSE_SQRT_2 = tl.constexpr(0.7071067811865476)
-_INVERSE_SQRT_2_PI = tl.constexpr(0.3989422804014327)
-
-
-@triton.jit
-def _activation(z, ACTIVATION: tl.constexpr):
-    """The activation of z and its derivative."""
-    if ACTIVATION == "gelu":
-        distribution = 0.5 + 0.5 * tl.math.erf(z * _INVERSE_SQRT_2)
-        return z * distribution, distribution + z * _INVERSE_SQRT_2_PI * tl.exp(-0.5 * z * z)
-    else:
-        sigmoid = tl.sigmoid(z)
-        if ACTIVATION == "silu":
-            return z * sigmoid, sigmoid + z * sigmoid * (1 - sigmoid)
-        else:
-            return sigmoid, sigmoid * (1 - sigmoid)
+# Rows and columns of a block from which the library's batched product is the faster one.
+_LIBRARY = 64
 
 
 @triton.jit
@@ -49,32 +39,22 @@ def _tile(tokens, columns, BM: tl.constexpr, BN: tl.constexpr):
 
 @triton.jit
 def block_product_kernel(
-    X, W, X2, W2, Y, tokens, Q, P, blocks, w_block, w_row, w_column,
-    TWO: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TYPE: tl.constexpr, PRECISION: tl.constexpr,
+    X, W, Y, tokens, Q, P, blocks, w_block, w_row, w_column,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles, blocks): Y[t, k, q] = sum_p X[t, k, p] W[k, q, p], and with TWO the same of X2 and W2 in the same sum."""
+    """Grid (tiles, blocks): Y[t, k, q] = sum_p X[t, k, p] W[k, q, p]."""
     i_k = tl.program_id(1).to(tl.int64)
     t, q = _tile(tokens, Q, BM, BN)
-    x_offset = i_k * P + t[:, None] * (blocks * P)
-    w_offset = i_k * w_block + q[None, :] * w_row
+    p_x = X + i_k * P + t[:, None] * (blocks * P)
+    p_w = W + i_k * w_block + q[None, :] * w_row
     y = tl.zeros((BM, BN), tl.float32)
-    y = _sum(X + x_offset, W + w_offset, y, t, q, tokens, Q, P, w_column, BK, TYPE, PRECISION)
-    if TWO:
-        y = _sum(X2 + x_offset, W2 + w_offset, y, t, q, tokens, Q, P, w_column, BK, TYPE, PRECISION)
-    at = Y + i_k * Q + t[:, None] * (blocks * Q) + q[None, :]
-    tl.store(at, narrow(y, TYPE), mask=(t[:, None] < tokens) & (q[None, :] < Q))
-
-
-@triton.jit
-def _sum(
-    p_x, p_w, y, t, q, tokens, Q, P, w_column, BK: tl.constexpr, TYPE: tl.constexpr, PRECISION: tl.constexpr
-):  # fmt: skip
     for start in range(0, P, BK):
         p = start + tl.arange(0, BK)
         x = tl.load(p_x + p[None, :], mask=(t[:, None] < tokens) & (p[None, :] < P), other=0.0)
         w = tl.load(p_w + p[:, None] * w_column, mask=(q[None, :] < Q) & (p[:, None] < P), other=0.0)
         y = tl.dot(_widened(x, TYPE), _widened(w, TYPE), y, input_precision=PRECISION)
-    return y
+    at = Y + i_k * Q + t[:, None] * (blocks * Q) + q[None, :]
+    tl.store(at, narrow(y, TYPE), mask=(t[:, None] < tokens) & (q[None, :] < Q))
 
 
 @triton.jit
@@ -97,11 +77,14 @@ def _widened(x, TYPE: tl.constexpr):
 
 @triton.jit
 def block_glu_kernel(
-    DY, X, GATE, VALUE, Y, DGATE, DVALUE, tokens, Q, P, blocks,
+    DY, X, GATE, VALUE, OUT, tokens, Q, P, blocks,
     ACTIVATION: tl.constexpr, BACKWARD: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TYPE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles, blocks): both products of a tile of x, and Y = act(gate) value, or from DY the products' gradients."""
+    """Grid (tiles, blocks): both products of a tile of x, and OUT = act(gate) value, or from DY
+
+    the products' gradients, (T, K, 2, Q).
+    """
     i_k = tl.program_id(1).to(tl.int64)
     t, q = _tile(tokens, Q, BM, BN)
     p_x = X + i_k * P + t[:, None] * (blocks * P)
@@ -117,15 +100,16 @@ def block_glu_kernel(
         x = _widened(x, TYPE)
         gate = tl.dot(x, _widened(wg, TYPE), gate, input_precision=PRECISION)
         value = tl.dot(x, _widened(wv, TYPE), value, input_precision=PRECISION)
-    y, slope = _activation(gate, ACTIVATION)
+    y, slope = activated(gate, ACTIVATION)
     at = t[:, None] * (blocks * Q) + i_k * Q + q[None, :]
     mask = (t[:, None] < tokens) & (q[None, :] < Q)
     if BACKWARD:
         dy = tl.load(DY + at, mask=mask, other=0.0).to(tl.float32)
-        tl.store(DGATE + at, narrow(dy * value * slope, TYPE), mask=mask)
-        tl.store(DVALUE + at, narrow(dy * y, TYPE), mask=mask)
+        at += t[:, None] * (blocks * Q) + i_k * Q
+        tl.store(OUT + at, narrow(dy * value * slope, TYPE), mask=mask)
+        tl.store(OUT + at + Q, narrow(dy * y, TYPE), mask=mask)
     else:
-        tl.store(Y + at, narrow(y * value, TYPE), mask=mask)
+        tl.store(OUT + at, narrow(y * value, TYPE), mask=mask)
 
 
 def _tiles(tokens: int, columns: int, depth: int, products: int) -> dict[str, int]:
@@ -141,16 +125,19 @@ def _precision(dtype: torch.dtype) -> str:
     return "tf32x3" if dtype == torch.float32 else "tf32"
 
 
-def block_product(x: Tensor, weight: Tensor, x2: Tensor | None, weight2: Tensor | None) -> Tensor:
+def block_product(x: Tensor, weight: Tensor) -> Tensor:
     blocks, q, p = weight.shape
     y = x.new_empty(x.shape[0], blocks * q)
+    if x.is_cuda and x.dtype != torch.float32 and min(p, q) >= _LIBRARY and p % 8 == q % 8 == 0:
+        inputs, outputs = x.view(len(x), blocks, p).transpose(0, 1), y.view(len(x), blocks, q).transpose(0, 1)
+        torch.bmm(inputs, weight.transpose(1, 2), out=outputs)
+        return y
     tile = _tiles(len(x), q, p, 1)
     if x.dtype == torch.float32:
         tile |= {"BN": min(tile["BN"], 64), "BK": 32, "num_stages": 2}
-    assert weight2 is None or weight2.stride() == weight.stride()
     block_product_kernel[(triton.cdiv(len(x), tile["BM"]) * triton.cdiv(q, tile["BN"]), blocks)](
-        x, weight, x2, weight2, y, len(x), q, p, blocks, *weight.stride(),
-        TWO=x2 is not None, TYPE=TRITON_TYPES[x.dtype], PRECISION=_precision(x.dtype), **tile,
+        x, weight, y, len(x), q, p, blocks, *weight.stride(),
+        TYPE=TRITON_TYPES[x.dtype], PRECISION=_precision(x.dtype), **tile,
     )  # fmt: skip
     return y
 
@@ -162,40 +149,52 @@ def swap_axes(x: Tensor, rows: int) -> Tensor:
     return y
 
 
-def _glu(
-    dy: Tensor | None, x: Tensor, gate: Tensor, value: Tensor, outputs: tuple[Tensor | None, ...], activation: str
-) -> None:
+def _glu(dy: Tensor | None, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> Tensor:
+    """The result, or with its gradient those of both products, (T, K 2 Q)."""
     blocks, q, p = gate.shape
     tile = _tiles(len(x), q, p, 2)
     if x.dtype == torch.float32:
         tile |= {"BM": 64, "BK": 32, "num_stages": 2}
+    out = x.new_empty(len(x), (1 if dy is None else 2) * blocks * q)
     block_glu_kernel[(triton.cdiv(len(x), tile["BM"]) * triton.cdiv(q, tile["BN"]), blocks)](
-        dy, x, gate.contiguous(), value.contiguous(), *outputs, len(x), q, p, blocks,
+        dy, x, gate.contiguous(), value.contiguous(), out, len(x), q, p, blocks,
         ACTIVATION=activation, BACKWARD=dy is not None, TYPE=TRITON_TYPES[x.dtype], PRECISION=_precision(x.dtype), **tile,
     )  # fmt: skip
+    return out
+
+
+def _in_tiles(x: Tensor, gate: Tensor) -> bool:
+    """Whether the copy engine can load this in whole tiles: 16-bit tensors, sizes in multiples of 64, an aligned base."""
+    _, q, p = gate.shape
+    return x.dtype in (torch.float16, torch.bfloat16) and q % 64 == 0 and p % 64 == 0 and x.data_ptr() % 16 == 0
 
 
 def block_glu(x: Tensor, gate: Tensor, value: Tensor, activation: str) -> Tensor:
-    y = x.new_empty(x.shape[0], gate.shape[0] * gate.shape[1])
-    _glu(None, x, gate, value, (y, None, None), activation)
-    return y
+    return tiles.glu(None, x, gate, value, activation)[0] if _in_tiles(x, gate) else _glu(None, x, gate, value, activation)
 
 
-def block_glu_backward(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tuple[Tensor, Tensor]:
-    dgate, dvalue = torch.empty_like(dy), torch.empty_like(dy)
-    _glu(dy, x, gate, value, (None, dgate, dvalue), activation)
-    return dgate, dvalue
+def block_glu_backward(dy: Tensor, x: Tensor, gate: Tensor, value: Tensor, activation: str) -> tuple[Tensor, Tensor, Tensor]:
+    _, q, p = gate.shape
+    if not _in_tiles(x, gate) or dy.data_ptr() % 16 != 0:
+        products, weights, columns = _glu(dy, x, gate, value, activation), pack(gate, value, q), q
+    elif p in rows.WIDTHS:
+        return rows.backward(dy, x, gate, value, activation)
+    else:
+        products, weights, columns = tiles.glu(dy, x, gate, value, activation)
+    dx = block_product(products, weights.transpose(1, 2))
+    return dx, *unpack(weight_gradient(products, x, weights), columns)
 
 
 def shipped() -> Iterator[Configuration]:
-    signature: dict[str, str] = dict.fromkeys(("X", "W", "X2", "W2", "Y", "DY", "GATE", "VALUE", "DGATE", "DVALUE"), "*bf16")
+    signature: dict[str, str] = dict.fromkeys(("X", "W", "Y", "DY", "GATE", "VALUE", "OUT"), "*bf16")
     signature |= dict.fromkeys(("tokens", "Q", "P", "blocks", "w_block", "w_row", "w_column", "rows", "columns"), "i32")
     number: dict[str, Any] = {"TYPE": tl.bfloat16, "PRECISION": "tf32"}
     tile = _tiles(4096, 1024, 1024, 1)
     warps, stages = tile.pop("num_warps"), tile.pop("num_stages")
-    for name, constants in (("one", {"TWO": False, "w_column": 1}), ("two, transposed", {"TWO": True, "w_row": 1})):
-        constants = number | tile | constants
-        yield Configuration(f"block product, {name}", block_product_kernel, signature, constants, warps, stages, wgmma=True)
+    for name, dense in (("rows", "w_column"), ("columns", "w_row")):
+        constants = number | tile | {dense: 1}
+        name = f"block product, weights dense in {name}"
+        yield Configuration(name, block_product_kernel, signature, constants, warps, stages, wgmma=True)
     yield Configuration("swap axes", swap_axes_kernel, signature, {"BR": 64, "BC": 64})
     tile = _tiles(4096, 1024, 1024, 2)
     warps, stages = tile.pop("num_warps"), tile.pop("num_stages")
@@ -203,3 +202,5 @@ def shipped() -> Iterator[Configuration]:
         constants = number | tile | {"ACTIVATION": "gelu", "BACKWARD": backward}
         name = "block GLU, " + ("backward" if backward else "forward")
         yield Configuration(name, block_glu_kernel, signature, constants, warps, stages, wgmma=True)
+    yield from rows.shipped()
+    yield from tiles.shipped()

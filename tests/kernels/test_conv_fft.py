@@ -295,6 +295,21 @@ def test_plans_hold_their_rows_and_follow_the_model() -> None:
     assert plan(4096, 0.5, backward=True) == plan(4096, 0.5)  # a sparse filter means the same both ways
 
 
+def test_the_check_takes_every_factorisation() -> None:
+    def kernels(length: int, fraction: float, backward: bool) -> tuple[Any, ...]:
+        p = plan(length, fraction, backward=backward)
+        return backward, p.outer, p.inner, p.factors, p.keep
+
+    checked = set()
+    for case in cases.cases():
+        if case.dtype != torch.float32 and "document_starts" not in case.arguments:
+            fraction = case.arguments.get("kept_frequencies", 1.0)
+            checked |= {kernels(case.arguments["u"].shape[-1], fraction, backward) for backward in (False, True)}
+    lengths = {int(2 ** (i / 4)) for i in range(22 * 4 + 1)} | set(range(9000, 120_000, 4000))
+    taken = {kernels(n, kept, backward) for n in lengths for kept in (1.0, 0.5, 0.25) for backward in (False, True)}
+    assert taken <= checked, sorted(taken - checked)
+
+
 def test_what_is_shipped_compiles(compile_gate: Any) -> None:
     lines = compile_gate("conv_fft")
     some = {

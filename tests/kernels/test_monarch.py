@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from kernels.monarch import block_diagonal, block_diagonal_glu, cases, monarch, reference
-from kernels.verification import Case, verify
+from kernels.monarch import block_diagonal, block_diagonal_glu, cases, layouts, monarch, reference
+from kernels.verification import Case, relative_error, verify
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -22,6 +22,12 @@ def _cases() -> list[Case]:
             cases.monarch_case("odd", 9, (4, 30, 17), (6, 11, 20), dtype),
             cases.glu_case("odd", 21, 3, 50, 33, "silu", dtype),
         ]
+    for dtype in DTYPES[1:]:  # whole tiles: rows that stay on the SM (tokens shared by two programs), and tiles of the output
+        found += [
+            cases.glu_case("rows", 70, 1, 64, 256, "gelu", dtype),
+            cases.glu_case("rows, two parts", 37, 2, 128, 192, "silu", dtype),
+            cases.glu_case("tiles", 37, 2, 64, 128, "sigmoid", dtype),
+        ]
     found += [cases.glu_case("few tokens", 5, 2, 20, 40, activation, torch.float32) for activation in ("gelu", "sigmoid")]
     return [*found, cases.product_case("one by one", 1, 1, 1, 1, torch.float32)]
 
@@ -29,6 +35,32 @@ def _cases() -> list[Case]:
 @pytest.mark.parametrize("case", _cases(), ids=lambda case: f"{case.name}, {case.dtype}")
 def test_values_and_gradients_are_the_references(case: Case, device: str) -> None:
     assert not verify(case, device).failures
+
+
+def test_an_unaligned_input_takes_the_kernels_for_any_sizes(device: str) -> None:
+    torch.manual_seed(0)
+    x, gate, value = (torch.randn(s, dtype=torch.float16, device=device) for s in ((4 * 128 + 1,), (2, 64, 64), (2, 64, 64)))
+    x = x[1:].view(4, 128)
+    exact = reference.block_diagonal_glu(x.double(), gate.double(), value.double(), "gelu")
+    assert relative_error(block_diagonal_glu(x, gate, value), exact) < 1e-3
+
+
+@pytest.mark.parametrize("columns", [64, 192])
+def test_no_tokens_give_zero_gradients(columns: int, device: str) -> None:
+    x = torch.zeros(0, 2 * columns, dtype=torch.float16, device=device, requires_grad=True)
+    gate, value = (torch.ones(2, 64, columns, dtype=torch.float16, device=device, requires_grad=True) for _ in range(2))
+    gradients = torch.autograd.grad(block_diagonal_glu(x, gate, value).sum(), (x, gate, value))
+    assert gradients[0].shape == x.shape
+    assert not any(g.any() for g in gradients[1:])
+
+
+@pytest.mark.parametrize("columns", [8, 16])
+def test_packed_weights_come_apart_again(columns: int) -> None:
+    gate, value = torch.randn(2, 3, 16, 5).unbind(0)
+    packed = layouts.pack(gate, value, columns)
+    assert torch.equal(packed[:, :columns], gate[:, :columns])
+    assert torch.equal(packed[:, columns : 2 * columns], value[:, :columns])
+    assert all(torch.equal(a, b) for a, b in zip(layouts.unpack(packed, columns), (gate, value), strict=True))
 
 
 def test_the_reference_is_the_matrix_product() -> None:
@@ -54,7 +86,7 @@ def test_the_reference_is_the_matrix_product() -> None:
 @pytest.mark.usefixtures("reference_only")
 def test_one_operator_for_torch() -> None:
     x, weight, other = (torch.randn(s, requires_grad=True) for s in ((5, 6), (2, 4, 3), (2, 4, 3)))
-    torch.library.opcheck(torch.ops.menagerie.block_product.default, (x, weight, None, None))
+    torch.library.opcheck(torch.ops.menagerie.block_product.default, (x, weight))
     torch.library.opcheck(torch.ops.menagerie.block_glu.default, (x, weight, other, "gelu"))
     torch.library.opcheck(torch.ops.menagerie.swap_axes.default, (x, 2))
 
@@ -86,4 +118,4 @@ def test_errors_say_what_is_wrong(call: Any, message: str) -> None:
 
 
 def test_what_is_shipped_compiles(compile_gate: Any) -> None:
-    assert len(compile_gate("monarch")) == 5
+    assert len(compile_gate("monarch")) == 13
