@@ -18,12 +18,11 @@ from kernels.conv_fft.transforms import BACKWARD, DOCUMENTS, Plan
 from kernels.conv_fft.triton_blocks import (
     block_filter_gradient_kernel,
     block_items_kernel,
-    block_pairs_kernel,
     block_product_kernel,
     block_spectra_kernel,
 )
-from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
 from kernels.conv_fft.triton_filter_tiles import tile_gradient_kernel, tile_spectrum_kernel
+from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
 from kernels.conv_fft.triton_table import count_kernel, place_kernel, zero_tails_kernel
 from kernels.triton_support import TRITON_TYPES
 
@@ -33,12 +32,13 @@ SPILLS: dict[tuple[str, int, int], int] = {
     ("fused backward", 64, 32): 312,
     ("fused backward", 128, 32): 56,
     ("fused backward", 128, 64): 920,
-    ("block product", 64, 64): 32,
+    ("filter spectrum exact", 64, 64): 144,
+    ("filter gradient exact", 64, 64): 112,
 }
 _POINTERS = (
     dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
     | dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "G1", "G2"), "*fp16")
-    | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS", "ITEMS", "PAIRS", "STEPS"), "*i32")
+    | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS", "ITEMS", "STEPS"), "*i32")
     | dict.fromkeys(("K_SCALE", "Z_SCALE", "X_SCALE", "G_SCALE", "DK", "TAPS", "DTAPS", "COS", "SIN"), "*fp32")
     | {"FIRST": "*i64", "REVERSE": "*fp32"}
 )
@@ -66,9 +66,11 @@ def document_configurations() -> Iterator[Configuration]:
     for n1, n2 in ((64, 16), (64, 32), (64, 64), (128, 32), (128, 64)):
         for exact in (False, True)[: 1 + (n1 == 64)]:
             constants = {"N1": n1, "N2": n2, "C2": n2, "EXACT": exact}
-            label = f"tiles {n1} x {n2}{' exact' * exact}"
-            yield Configuration(f"filter spectrum {label}", tile_spectrum_kernel, _SIGNATURE, constants, n1 // 16)
-            yield Configuration(f"filter gradient {label}", tile_gradient_kernel, _SIGNATURE, constants, n1 // 16)
+            for name, kernel in (("filter spectrum", tile_spectrum_kernel), ("filter gradient", tile_gradient_kernel)):
+                name += " exact" * exact
+                allowed = SPILLS.get((name, n1, n2), 0)
+                label = f"{name} in tiles {n1} x {n2}"
+                yield Configuration(label, kernel, _SIGNATURE, constants, n1 // 16, spills=allowed, wgmma=True)
 
 
 def _fused() -> Iterator[Configuration]:
@@ -87,7 +89,6 @@ def _blocks(block: int) -> Iterator[Configuration]:
     for name, kernel, more in (
         ("block spectra", block_spectra_kernel, {}),
         ("block product", block_product_kernel, {"CONJUGATE": False, "HAS_B": False, "B": None, "OUT_B": None}),
-        ("block pairs", block_pairs_kernel, {"CONJUGATE": False, "HAS_B": False, "B": None, "OUT_B": None}),
         ("block product transposed", block_product_kernel, {"CONJUGATE": True, "HAS_B": True}),
     ):
         key = name.removesuffix(" transposed")

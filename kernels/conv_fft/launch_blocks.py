@@ -19,7 +19,6 @@ from kernels.conv_fft.transforms import Plan
 from kernels.conv_fft.triton_blocks import (
     block_filter_gradient_kernel,
     block_items_kernel,
-    block_pairs_kernel,
     block_product_kernel,
     block_spectra_kernel,
 )
@@ -29,18 +28,15 @@ from kernels.triton_support import TRITON_TYPES
 # Factors of a block: 64 rows of data fill a tensor core's tile.
 FACTORS = {1024: (64, 16), 2048: (64, 32), 4096: (64, 64)}
 # Of the filter's gradient: points that a program sums, blocks of transforms that are loaded ahead.
-TILE, STAGES = 512, 3
+TILE, STAGES = 512, 6
 # Registers a thread may have, by (kernel, factors).
 REGISTERS: dict[tuple[str, int, int], int] = {
     ("block spectra", 64, 32): 128,
     ("block product", 64, 32): 128,
     ("block product", 64, 64): 168,
-    ("block pairs", 64, 32): 168,
 }
 # Programs that a launch should have, some waves of a card's multiprocessors.
 PROGRAMS = 6144
-# Blocks whose products are made for two at a time.
-PAIRS: tuple[int, ...] = (1024, 2048)
 
 
 def block_plan(block: int) -> Plan:
@@ -71,10 +67,9 @@ class Blocks:
         self.constants = constants(self.p, u.device)
         self.exact = u.dtype == torch.float16
         self.items = torch.empty(self.slots + 1, dtype=torch.int32, device=u.device)
-        self.pairs = torch.empty_like(self.items)
         self.steps = self.items.new_empty((triton.cdiv(self.blocks, 4), self.slots + 1))
         block_items_kernel[(len(self.steps),)](
-            self.items, self.pairs, self.steps, rows.length, rows.count, i, self.blocks, self.slots, N=size, ROWS=256
+            self.items, self.steps, rows.length, rows.count, i, self.blocks, self.slots, N=size, ROWS=256
         )
         self.spectrum, self.scale = filter_spectrum(k, None, self.p, rows, i, self.exact, self.blocks)
 
@@ -132,10 +127,8 @@ class Blocks:
     ) -> None:  # fmt: skip
         """The convolution times the first of `a` into its second, and the same for `b`."""
         aligned = self.rows.aligned
-        pairs = self.p.points in PAIRS
-        kernel, table = (block_pairs_kernel, (self.items, self.pairs)) if pairs else (block_product_kernel, (self.items,))
-        kernel[self._grid(len(z))](
-            z, scales, self.spectrum, self.scale, *a, *b, *self.constants, *table, *self._table(first)[1:],
+        block_product_kernel[self._grid(len(z))](
+            z, scales, self.spectrum, self.scale, *a, *b, *self.constants, *self._table(first),
             TERMS=triton.next_power_of_2(self.blocks), CONJUGATE=conjugate, HAS_A=a[0] is not None, HAS_B=b[0] is not None,
-            ALIGN=8 if aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], FRAMED=aligned, **block_options("block pairs" if pairs else "block product", self.p),
+            ALIGN=8 if aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], FRAMED=aligned, **block_options("block product", self.p),
         )  # fmt: skip

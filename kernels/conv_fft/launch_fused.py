@@ -25,7 +25,6 @@ from kernels.triton_support import TRITON_TYPES
 PROGRAMS = 1024
 # Blocks of taps that a program transforms one after the other.
 BLOCKS = 4
-STAGES = 2
 # Bytes of registers that a thread may spill, by (kernel, factors): into the first-level cache, which takes less time than
 # smaller tiles would. Backward kernels hold a filter's gradient (64 registers at 64 x 64) beside a transform of as many.
 SPILLS: dict[tuple[str, int, int], int] = {
@@ -129,7 +128,7 @@ def filter_spectrum(
     if _in_tiles(p, reverse, exact):
         tile_spectrum_kernel[(len(k), triton.cdiv(max(1, blocks), BLOCKS))](
             k, spectrum, scale, *exact_tiles(p.factors, p.keep, k.device), rows.count, i, k.shape[1], max(1, blocks), BLOCKS,
-            N1=n1, N2=n2, C2=p.keep, EXACT=exact, num_warps=n1 // 16, num_stages=STAGES,
+            N1=n1, N2=n2, C2=p.keep, EXACT=exact, num_warps=n1 // 16, num_stages=2,
         )  # fmt: skip
         return spectrum, scale
     assert not blocks
@@ -149,7 +148,7 @@ def filter_gradient(
     if _in_tiles(p, dreverse, exact):
         tile_gradient_kernel[(len(dk), triton.cdiv(blocks, BLOCKS))](
             sums, dk, *exact_tiles(p.factors, p.keep, dk.device), rows.count, i, len(sums), dk.shape[1], blocks, BLOCKS,
-            N1=n1, N2=n2, C2=p.keep, EXACT=exact, num_warps=n1 // 16, num_stages=STAGES,
+            N1=n1, N2=n2, C2=p.keep, EXACT=exact, num_warps=n1 // 16, num_stages=2,
         )  # fmt: skip
         return
     assert blocks == 1

@@ -25,18 +25,17 @@ from kernels.triton_support import narrow
 
 
 @triton.jit(do_not_specialize=["WHICH", "blocks", "slots"])
-def block_items_kernel(ITEMS, PAIRS, STEPS, LENGTH, COUNT, WHICH, blocks, slots, N: tl.constexpr, ROWS: tl.constexpr):
-    """Grid (blocks / 4,). ITEMS (slots + 1,), the class's blocks in order: which document times `blocks`, plus which of its blocks.
+def block_items_kernel(ITEMS, STEPS, LENGTH, COUNT, WHICH, blocks, slots, N: tl.constexpr, ROWS: tl.constexpr):
+    """Grid (blocks / 4,). ITEMS (slots + 1,), the class's blocks in order: which document times `blocks`, plus which block.
 
-    PAIRS (slots + 1,): every second item of each document, from its first. STEPS (blocks / 4, slots + 1): without the first 4, 8, ... of each document, which item times `blocks`, plus which of its
-    document's blocks. Both have their number at the end.
+    STEPS (blocks / 4, slots + 1): the same without the first 0, 4, 8, ... blocks of each document, which item times `blocks`,
+    plus which of its document's blocks. Both have their number at the end.
     """
     begin = tl.load(COUNT + WHICH)
     end = tl.load(COUNT + WHICH + 1)
     without = tl.program_id(0) * 4
     p_steps = STEPS + tl.program_id(0) * (slots + 1)
     items = 0
-    pairs = 0
     steps = 0
     for r in range(begin, end, ROWS):
         row = r + tl.arange(0, ROWS)
@@ -44,20 +43,15 @@ def block_items_kernel(ITEMS, PAIRS, STEPS, LENGTH, COUNT, WHICH, blocks, slots,
         left = tl.maximum(count - without, 0)
         item = items + tl.cumsum(count, axis=0) - count
         step = steps + tl.cumsum(left, axis=0) - left - without
-        two = (count + 1) // 2
-        pair = pairs + tl.cumsum(two, axis=0) - two
         for j in range(0, blocks):
             if without == 0:
                 tl.store(ITEMS + item + j, (row - begin) * blocks + j, mask=j < count)
-                tl.store(PAIRS + pair + j // 2, item + j, mask=(j % 2 == 0) & (j < count))
             tl.store(p_steps + step + j, (item + j) * blocks + j, mask=(j >= without) & (j < count))
         items += tl.sum(count, axis=0)
-        pairs += tl.sum(two, axis=0)
         steps += tl.sum(left, axis=0)
     tl.store(p_steps + slots, steps)
     if without == 0:
         tl.store(ITEMS + slots, items)
-        tl.store(PAIRS + slots, pairs)
 
 
 @triton.jit
@@ -90,7 +84,7 @@ def block_spectra_kernel(
         x = tl.load(U + first + sample, mask=mask, other=0.0).to(tl.float32)
         if HAS_PRE:
             x *= tl.load(PRE + first + sample, mask=mask, other=0.0).to(tl.float32)
-        if FRAMED:
+        if FRAMED:  # noqa: SIM102, one is the compiler's, one the kernel's
             if (j == 0) | (j == count - 1):
                 x = framed(x, sample, shift, length)
         x, scale = scaled(x, 1, N1, 1)
@@ -177,67 +171,6 @@ def block_product_kernel(
             zr, zi = plus_times(zr, zi, xr, xi, filter, CONJUGATE)
         y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
         _save_block(OUT_A, A, OUT_B, B, first, shift, length, j, count - 1, y, N1, N2, HAS_A, HAS_B, TYPE, FRAMED)
-
-
-@triton.jit(do_not_specialize=["WHICH", "first_channel", "slots", "blocks"])
-def block_pairs_kernel(
-    Z, Z_SCALE, K, K_SCALE, A, OUT_A, B, OUT_B, G1, G2, T, ITEMS, PAIRS, FIRST, SHIFT, LENGTH, COUNT, WHICH, row_length,
-    first_channel, slots, blocks,
-    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TERMS: tl.constexpr, CONJUGATE: tl.constexpr,
-    HAS_A: tl.constexpr, HAS_B: tl.constexpr, ALIGN: tl.constexpr, TYPE: tl.constexpr, FRAMED: tl.constexpr,
-):  # fmt: skip
-    """What `block_product_kernel` does, of two neighbours at a time, which have all but one of their terms' factors in common.
-
-    The one with a term more is the later one, or CONJUGATE the earlier one.
-    """
-    i_c = tl.program_id(1).to(tl.int64)
-    i_h = i_c + first_channel
-    N: tl.constexpr = N1 * N2
-    STEP: tl.constexpr = 1 if CONJUGATE else -1
-    begin = tl.load(COUNT + WHICH)
-    total = tl.load(PAIRS + slots)
-    if tl.program_id(0) >= total:
-        return
-    g1, g2 = matrices(G1, G2, N1, N2, C2)
-    p_filter = K + i_h * blocks * (N1 * C2)
-    p_k_scale = K_SCALE + i_h * blocks
-    term = tl.arange(0, TERMS)
-    for i in range(tl.program_id(0), total, tl.num_programs(0)):
-        item = tl.load(PAIRS + i)
-        first, shift, length, count, j = _item(ITEMS, FIRST, SHIFT, LENGTH, item, begin, blocks, N)
-        first = tl.multiple_of(first + i_h * row_length, ALIGN)
-        terms = count - j
-        at = i_c * slots + item
-        if not CONJUGATE:
-            j = terms - 1  # the documents' last with its first, for as many terms
-            at += j - (count - terms)
-        there = term < terms
-        k_scales = tl.load(p_k_scale + term, mask=there, other=0.0)
-        scale, inverse = _largest(tl.load(Z_SCALE + at + STEP * term, mask=there, other=0.0) * k_scales)
-        z_scales = tl.load(Z_SCALE + at + STEP * (term + 1), mask=term + 1 < terms, other=0.0)
-        less_scale, less_inverse = _largest(z_scales * k_scales)
-        filter = table(p_filter, N1, C2, 1)
-        k_scale = tl.load(p_k_scale)
-        xr, xi = unpack_wide(table(Z + at * (N1 * C2), N1, C2, 1))
-        zr = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
-        zi = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
-        vr = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
-        vi = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
-        zr, zi = plus_times(zr, zi, xr, xi, shrunk(filter, tl.load(Z_SCALE + at) * k_scale * inverse), CONJUGATE)
-        for b in range(1, terms):
-            other = at + STEP * b
-            z_scale = tl.load(Z_SCALE + other)
-            wr, wi = unpack_wide(table(Z + other * (N1 * C2), N1, C2, 1))
-            vr, vi = plus_times(vr, vi, wr, wi, shrunk(filter, z_scale * k_scale * less_inverse), CONJUGATE)
-            filter = table(p_filter + b * (N1 * C2), N1, C2, 1)
-            k_scale = tl.load(p_k_scale + b)
-            zr, zi = plus_times(zr, zi, wr, wi, shrunk(filter, z_scale * k_scale * inverse), CONJUGATE)
-        y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, 1, 1) * scale
-        _save_block(OUT_A, A, OUT_B, B, first, shift, length, j, count - 1, y, N1, N2, HAS_A, HAS_B, TYPE, FRAMED)
-        if terms > 1:
-            y = samples_of(vr, vi, g1, g2, T, N1, N2, C2, 1, 1) * less_scale
-            less = j + STEP
-            _save_block(OUT_A, A, OUT_B, B, first, shift, length, less, count - 1, y, N1, N2, HAS_A, HAS_B, TYPE, FRAMED)
 
 
 @triton.jit(do_not_specialize=["first_channel", "slots", "blocks"])

@@ -10,6 +10,7 @@ import triton.language as tl
 
 from kernels.triton_support import INTERPRET
 
+
 @triton.jit
 def unpack(z):
     """Real and imaginary part (float16) of complex numbers packed in int32."""

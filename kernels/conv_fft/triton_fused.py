@@ -142,22 +142,6 @@ def save_edges(
 
 
 @triton.jit
-def save_gated(
-    pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE: tl.constexpr, TYPE: tl.constexpr,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, FRAMED: tl.constexpr,
-):  # fmt: skip
-    """The same where frames may begin anywhere, unless FRAMED."""
-    if FRAMED:
-        save_framed(pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE, TYPE, ROWS, WIDTH)
-    else:
-        sample = start + tl.arange(0, WIDTH)[None, :]
-        mask = (sample >= shift) & (sample < length)
-        if HAS_GATE:
-            value *= tl.load(GATE + first + sample, mask=mask, other=0.0).to(tl.float32)
-        tl.store(pointer + first + sample, narrow(value, TYPE), mask=mask)
-
-
-@triton.jit
 def _save_edge(pointer, GATE, at, value, mask, HAS_GATE: tl.constexpr, TYPE: tl.constexpr):
     if HAS_GATE:
         value *= tl.load(GATE + at, mask=mask, other=0.0).to(tl.float32)
