@@ -11,14 +11,19 @@ from typing import Any
 import torch
 
 from kernels.configurations import Configuration
-from kernels.conv_fft.launch_blocks import block_options, block_plan
+from kernels.conv_fft.launch_blocks import STAGES, TILE, block_options, block_plan
 from kernels.conv_fft.launch_fused import options
 from kernels.conv_fft.launch_short import LONGEST, TILE
 from kernels.conv_fft.launch_short import options as short_options
 from kernels.conv_fft.rows import BLOCKS, length_classes
 from kernels.conv_fft.transforms import BACKWARD, DOCUMENTS, Plan
-from kernels.conv_fft.triton_blocks import block_filter_gradient_kernel, block_product_kernel, block_spectra_kernel
-from kernels.conv_fft.triton_filter import filter_spectrum_kernel
+from kernels.conv_fft.triton_blocks import (
+    block_filter_gradient_kernel,
+    block_items_kernel,
+    block_product_kernel,
+    block_spectra_kernel,
+)
+from kernels.conv_fft.triton_filter_tiles import tile_gradient_kernel, tile_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
 from kernels.conv_fft.triton_short import short_bwd_kernel, short_fwd_kernel, short_taps_kernel
 from kernels.conv_fft.triton_table import count_kernel, place_kernel, zero_tails_kernel
@@ -33,17 +38,18 @@ SPILLS: dict[tuple[str, int, int], int] = {
     ("fused backward", 64, 32): 312,
     ("fused backward", 128, 32): 56,
     ("fused backward", 128, 64): 920,
-    ("block product", 64, 64): 32,
+    ("filter spectrum exact", 64, 64): 144,
+    ("filter gradient exact", 64, 64): 112,
 }
 _POINTERS = (
     dict.fromkeys(("U", "PRE", "POST", "Y", "DY", "DU", "DPRE", "DPOST", "A", "OUT_A", "B", "OUT_B"), "*bf16")
     | dict.fromkeys(("F1R", "F1I", "F2R", "F2I", "G1", "G2", "SHIFTS"), "*fp16")
-    | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS"), "*i32")
-    | dict.fromkeys(("K_SCALE", "Z_SCALE", "ZX_SCALE", "ZG_SCALE", "DK", "SUMS", "TAPS", "COS", "SIN"), "*fp32")
+    | dict.fromkeys(("K", "T", "SHIFT", "LENGTH", "COUNT", "Z", "ZX", "ZG", "STARTS", "BOUNDS", "ITEMS", "STEPS"), "*i32")
+    | dict.fromkeys(("K_SCALE", "Z_SCALE", "X_SCALE", "G_SCALE", "DK", "SUMS", "TAPS", "DTAPS", "COS", "SIN"), "*fp32")
     | {"FIRST": "*i64", "REVERSE": "*fp32"}
 )
 _NUMBERS = (
-    *("WHICH", "row_length", "first_channel", "channels", "slots", "blocks", "limit"),
+    *("WHICH", "row_length", "first_channel", "channels", "slots", "blocks", "each", "parts", "limit"),
     *("taps", "reverse_taps"),
 )
 _SIGNATURE = _POINTERS | dict.fromkeys(_NUMBERS, "i32")
@@ -64,6 +70,14 @@ def document_configurations() -> Iterator[Configuration]:
     yield from short_configurations(False)
     for _, _, block in BLOCKS:
         yield from _blocks(block)
+    for n1, n2 in ((64, 16), (64, 32), (64, 64), (128, 32), (128, 64)):
+        for exact in (False, True)[: 1 + (n1 == 64)]:
+            constants = {"N1": n1, "N2": n2, "C2": n2, "EXACT": exact}
+            for name, kernel in (("filter spectrum", tile_spectrum_kernel), ("filter gradient", tile_gradient_kernel)):
+                name += " exact" * exact
+                allowed = SPILLS.get((name, n1, n2), 0)
+                label = f"{name} in tiles {n1} x {n2}"
+                yield Configuration(label, kernel, _SIGNATURE, constants, n1 // 16, spills=allowed, wgmma=True)
 
 
 def _fused() -> Iterator[Configuration]:
@@ -91,18 +105,16 @@ def short_configurations(full: bool) -> Iterator[Configuration]:
 
 def _blocks(block: int) -> Iterator[Configuration]:
     p = block_plan(block)
+    yield Configuration(f"block items {block}", block_items_kernel, _SIGNATURE, {"N": block, "ROWS": 256})
     for name, kernel, more in (
         ("block spectra", block_spectra_kernel, {}),
         ("block product", block_product_kernel, {"CONJUGATE": False, "HAS_B": False, "B": None, "OUT_B": None}),
         ("block product transposed", block_product_kernel, {"CONJUGATE": True, "HAS_B": True}),
     ):
         key = name.removesuffix(" transposed")
-        constants = _COMMON | _GATED | more
+        constants = _COMMON | _GATED | {"TERMS": 16} | more
         yield _configuration(f"{name} {block}", (key, *p.factors), kernel, constants, block_options(key, p))
-    n1, n2 = p.factors
-    constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": False, "REVERSE": None, "BLOCKS": True, "EXACT": True}
-    yield Configuration(f"filter spectrum of blocks {block}", filter_spectrum_kernel, _SIGNATURE, constants, max(4, n1 // 16))
-    constants = {"N": block, "POINTS": block, "TILE": min(1024, block)}
+    constants = {"POINTS": block, "TILE": min(TILE, block), "STAGES": STAGES}
     yield Configuration(f"block filter gradient {block}", block_filter_gradient_kernel, _SIGNATURE, constants)
 
 

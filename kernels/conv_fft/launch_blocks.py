@@ -16,20 +16,27 @@ from kernels.conv_fft.launch_fused import constants, filter_gradient, filter_spe
 from kernels.conv_fft.rows import Rows
 from kernels.conv_fft.streams import used_here
 from kernels.conv_fft.transforms import Plan
-from kernels.conv_fft.triton_blocks import block_filter_gradient_kernel, block_product_kernel, block_spectra_kernel
+from kernels.conv_fft.triton_blocks import (
+    block_filter_gradient_kernel,
+    block_items_kernel,
+    block_product_kernel,
+    block_spectra_kernel,
+)
 from kernels.conv_fft.workspace import groups
 from kernels.triton_support import TRITON_TYPES
 
 # Factors of a block: 64 rows of data fill a tensor core's tile.
 FACTORS = {1024: (64, 16), 2048: (64, 32), 4096: (64, 64)}
-# Points that a program of the filter's gradient sums.
-TILE = 1024
+# Of the filter's gradient: points that a program sums, blocks of transforms that are loaded ahead.
+TILE, STAGES = 512, 6
 # Registers a thread may have, by (kernel, factors).
 REGISTERS: dict[tuple[str, int, int], int] = {
     ("block spectra", 64, 32): 128,
     ("block product", 64, 32): 128,
     ("block product", 64, 64): 168,
 }
+# Programs that a launch should have, some waves of a card's multiprocessors.
+PROGRAMS = 6144
 
 
 def block_plan(block: int) -> Plan:
@@ -54,10 +61,16 @@ class Blocks:
         size = rows.blocks[i]
         self.p = block_plan(size)
         self.blocks = triton.cdiv(min(rows.longest[i], rows.frame), size)
-        self.slots = batch * self.length // size + 2 * rows.most[i] + 2
+        # Frames have up to seven samples more than their documents, and each fills its last block.
+        self.slots = (batch * self.length + 7 * rows.most[i]) // size + rows.most[i] + 1
         self.kept = 4 * self.slots * self.p.points  # bytes of a channel's transforms
         self.constants = constants(self.p, u.device)
         self.exact = u.dtype == torch.float16
+        self.items = torch.empty(self.slots + 1, dtype=torch.int32, device=u.device)
+        self.steps = self.items.new_empty((triton.cdiv(self.blocks, 4), self.slots + 1))
+        block_items_kernel[(len(self.steps),)](
+            self.items, self.steps, rows.length, rows.count, i, self.blocks, self.slots, N=size, ROWS=256
+        )
         self.spectrum, self.scale = filter_spectrum(k, None, self.p, rows, i, self.exact, self.blocks)
 
     def forward(self, u: Tensor, pre: Tensor | None, post: Tensor | None, y: Tensor) -> None:
@@ -79,9 +92,9 @@ class Blocks:
             self._convolved(zg, g_scales, first, True, (pre, du), (None if dpre is None else u, dpre))
             if dpost is not None:
                 self._convolved(zx, x_scales, first, False, (dy, dpost), (None, None))
-            block_filter_gradient_kernel[(p.points // tile, self.blocks, channels)](
-                zx, x_scales, zg, g_scales, sums, *self._table(first),
-                N=p.points, POINTS=p.points, TILE=tile, num_warps=4,
+            block_filter_gradient_kernel[(p.points // tile, len(self.steps), channels)](
+                zx, x_scales, zg, g_scales, sums, self.steps, first, self.slots, self.blocks,
+                POINTS=p.points, TILE=tile, STAGES=STAGES, num_warps=4,
             )  # fmt: skip
 
         def add() -> None:
@@ -93,10 +106,10 @@ class Blocks:
     def _table(self, first: int) -> tuple[Any, ...]:
         rows = self.rows
         table = rows.first, rows.shift, rows.length, rows.count, self.i, self.length
-        return *table, first, self.channels, self.slots, self.blocks
+        return self.items, *table, first, self.slots, self.blocks
 
-    def _grid(self, channels: int) -> tuple[int, int, int]:
-        return self.blocks, channels, min(self.rows.most[self.i], max(1, triton.cdiv(4096, self.blocks * channels)))
+    def _grid(self, channels: int) -> tuple[int, int]:
+        return max(1, min(self.slots, triton.cdiv(PROGRAMS, channels))), channels
 
     def _transformed(self, u: Tensor, gate: Tensor | None, first: int, channels: int) -> tuple[Tensor, Tensor]:
         z = u.new_empty((channels, self.slots, self.p.points), dtype=torch.int32)
@@ -116,6 +129,6 @@ class Blocks:
         aligned = self.rows.aligned
         block_product_kernel[self._grid(len(z))](
             z, scales, self.spectrum, self.scale, *a, *b, *self.constants, *self._table(first),
-            CONJUGATE=conjugate, HAS_A=a[0] is not None, HAS_B=b[0] is not None, ALIGN=8 if aligned else 1,
-            TYPE=TRITON_TYPES[a[1].dtype], FRAMED=aligned, **block_options("block product", self.p),
+            TERMS=triton.next_power_of_2(self.blocks), CONJUGATE=conjugate, HAS_A=a[0] is not None, HAS_B=b[0] is not None,
+            ALIGN=8 if aligned else 1, TYPE=TRITON_TYPES[a[1].dtype], FRAMED=aligned, **block_options("block product", self.p),
         )  # fmt: skip

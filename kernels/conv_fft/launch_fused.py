@@ -15,13 +15,16 @@ from torch import Tensor
 
 from kernels.conv_fft.rows import Rows
 from kernels.conv_fft.streams import used_here
-from kernels.conv_fft.transforms import Plan, exact_constants, fused_matrices, thread_order, twiddles
+from kernels.conv_fft.transforms import Plan, exact_constants, exact_tiles, fused_matrices, thread_order, twiddles
 from kernels.conv_fft.triton_filter import filter_gradient_kernel, filter_spectrum_kernel
+from kernels.conv_fft.triton_filter_tiles import tile_gradient_kernel, tile_spectrum_kernel
 from kernels.conv_fft.triton_fused import fused_bwd_kernel, fused_fwd_kernel
 from kernels.triton_support import TRITON_TYPES
 
 # Programs that a launch should have, some waves of the card's 132 multiprocessors.
 PROGRAMS = 1024
+# Blocks of taps that a program transforms one after the other.
+BLOCKS = 4
 # Bytes of registers that a thread may spill, by (kernel, factors): into the first-level cache, which takes less time than
 # smaller tiles would. Backward kernels hold a filter's gradient (64 registers at 64 x 64) beside a transform of as many.
 SPILLS: dict[tuple[str, int, int], int] = {
@@ -105,6 +108,11 @@ class Fused:
         }  # fmt: skip
 
 
+def _in_tiles(p: Plan, reverse: Tensor | None, exact: bool) -> bool:
+    """Whether the kernels of `triton_filter_tiles` take such filters: twice 128 x 128 and more do not fit."""
+    return reverse is None and (p.factors[0] == 64 or (p.factors[0] > 64 and not exact))
+
+
 def filter_spectrum(
     k: Tensor, reverse: Tensor | None, p: Plan, rows: Rows, i: int, exact: bool, blocks: int = 0
 ) -> tuple[Tensor, Tensor]:
@@ -117,10 +125,17 @@ def filter_spectrum(
     several = (blocks,) if blocks else ()
     spectrum = k.new_empty((len(k), *several, n1 * p.keep), dtype=torch.int32)
     scale = k.new_empty((len(k), *several), dtype=torch.float32)
-    filter_spectrum_kernel[(len(k), max(1, blocks))](
+    if _in_tiles(p, reverse, exact):
+        tile_spectrum_kernel[(len(k), triton.cdiv(max(1, blocks), BLOCKS))](
+            k, spectrum, scale, *exact_tiles(p.factors, p.keep, k.device), rows.count, i, k.shape[1], max(1, blocks), BLOCKS,
+            N1=n1, N2=n2, C2=p.keep, EXACT=exact, num_warps=n1 // 16, num_stages=2,
+        )  # fmt: skip
+        return spectrum, scale
+    assert not blocks
+    filter_spectrum_kernel[(len(k),)](
         k, reverse, spectrum, scale, *exact_constants(p.factors, p.keep, k.device), rows.count, i, k.shape[1],
         0 if reverse is None else reverse.shape[1],
-        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, BLOCKS=blocks > 0, EXACT=exact, num_warps=max(4, n1 // 16),
+        N1=n1, N2=n2, C2=p.keep, TWO_SIDED=reverse is not None, EXACT=exact, num_warps=max(4, n1 // 16),
     )  # fmt: skip
     return spectrum, scale
 
@@ -130,9 +145,16 @@ def filter_gradient(
 ) -> None:
     """Add a spectrum's gradient (parts, channels, P, 2, N1 keep), or that of blocks of taps in place of P, to the taps'."""
     n1, n2 = p.factors
-    filter_gradient_kernel[(len(dk), blocks)](
+    if _in_tiles(p, dreverse, exact):
+        tile_gradient_kernel[(len(dk), triton.cdiv(blocks, BLOCKS))](
+            sums, dk, *exact_tiles(p.factors, p.keep, dk.device), rows.count, i, len(sums), dk.shape[1], blocks, BLOCKS,
+            N1=n1, N2=n2, C2=p.keep, EXACT=exact, num_warps=n1 // 16, num_stages=2,
+        )  # fmt: skip
+        return
+    assert blocks == 1
+    filter_gradient_kernel[(len(dk),)](
         sums, dk, dreverse, *exact_constants(p.factors, p.keep, dk.device), rows.count, i, len(sums), dk.shape[1],
         0 if dreverse is None else dreverse.shape[1],
-        N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile // p.side_by_side if blocks == 1 else 1, TWO_SIDED=dreverse is not None,
+        N1=n1, N2=n2, C2=p.keep, P=p.rows_per_tile // p.side_by_side, TWO_SIDED=dreverse is not None,
         EXACT=exact, num_warps=max(4, n1 // 16),
     )  # fmt: skip

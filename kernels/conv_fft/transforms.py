@@ -201,10 +201,15 @@ def inner_matrices(na: int, nb: int, keep: int, device: torch.device) -> tuple[T
 @functools.lru_cache(maxsize=64)
 def fused_matrices(n1: int, n2: int, keep: int, copies: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """F1, weights included, `copies` times along the diagonal, of real samples, (2 copies n1, copies n1); F2 as above."""
+    first, second = _fused_matrices(n1, n2, keep, copies)
+    return first.to(device, torch.float16), second.to(device, torch.float16)
+
+
+def _fused_matrices(n1: int, n2: int, keep: int, copies: int) -> tuple[Tensor, Tensor]:
     real, imaginary = (torch.block_diag(*[m] * copies).view(copies * n1 // 8, 8, copies * n1) for m in _weighted(n1))
     first = torch.stack([real, imaginary], 1).reshape(2 * copies * n1, copies * n1)
     real, imaginary = _plain(n2, _kept(n2, keep))
-    return first.to(device, torch.float16), _real_form(real, -imaginary).to(device, torch.float16)
+    return first, _real_form(real, -imaginary)
 
 
 def _kept(points: int, keep: int) -> Tensor:
@@ -244,6 +249,15 @@ def exact_constants(factors: tuple[int, int], keep: int, device: torch.device) -
     return tuple(
         m.to(device).contiguous() for m in (*halves, *(t.float() for t in _phases(_quarters(n1), torch.arange(n2), n1 * n2)))
     )
+
+
+@functools.lru_cache(maxsize=64)
+def exact_tiles(factors: tuple[int, int], keep: int, device: torch.device) -> tuple[Tensor, ...]:
+    """The same in tiles: both of `fused_matrices`, (2, ...); T's parts in thread order. No row of data beside another."""
+    n1, n2 = factors
+    halves = [torch.stack([m.half(), (m - m.half().double()).half()]) for m in _fused_matrices(n1, n2, keep, 1)]
+    parts = [thread_order(t.float(), 1) for t in _phases(_quarters(n1), torch.arange(n2), n1 * n2)]
+    return tuple(m.to(device).contiguous() for m in (*halves, *parts))
 
 
 @functools.lru_cache(maxsize=16)

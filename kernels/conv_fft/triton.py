@@ -138,8 +138,7 @@ def shipped() -> Iterator[Configuration]:
         n1, n2 = factors
         constants = {"N1": n1, "N2": n2, "C2": n2, "TWO_SIDED": True, "EXACT": True}
         label = f"{n1} x {n2}"
-        one = constants | {"BLOCKS": False}
-        yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, one, max(4, n1 // 16))
+        yield Configuration(f"filter spectrum {label}", filter_spectrum_kernel, filters, constants, max(4, n1 // 16))
         constants = constants | {"P": max(1, 64 // n1)}
         yield Configuration(f"filter gradient {label}", filter_gradient_kernel, filters, constants, max(4, n1 // 16))
     inverse = {"HAS_A": True, "HAS_B": False, "SCALE_BY_K1": False, "TYPE": flags["TYPE"]}

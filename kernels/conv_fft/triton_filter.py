@@ -44,16 +44,10 @@ def _matrix(pointer, rows, columns, WIDTH: tl.constexpr, SIZE: tl.constexpr):
 @triton.jit(do_not_specialize=["WHICH"])
 def filter_spectrum_kernel(
     TAPS, REVERSE, K, K_SCALE, F1R, F1I, F2R, F2I, COS, SIN, COUNT, WHICH, taps, reverse_taps,
-    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TWO_SIDED: tl.constexpr, BLOCKS: tl.constexpr,
-    EXACT: tl.constexpr,
+    N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, TWO_SIDED: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
-    """Grid (channels, blocks of N1 N2 taps): K (channels, blocks, N1 C2) packed, in thread order, to a largest part in [2, 4).
-
-    K_SCALE (channels, blocks) what it was over. BLOCKS: each with the block of taps before it as the reverse filter.
-    """
+    """Grid (channels,): K (channels, N1 C2) packed, in thread order, to a largest part in [2, 4). K_SCALE: what it was over."""
     i_h = tl.program_id(0).to(tl.int64)
-    i_k = i_h * tl.num_programs(1) + tl.program_id(1)
-    lag = tl.program_id(1) * (N1 * N2)
     if tl.load(COUNT + WHICH) == tl.load(COUNT + WHICH + 1):
         return  # no row is convolved with it
     n1 = tl.arange(0, N1)
@@ -64,13 +58,9 @@ def filter_spectrum_kernel(
     f2r, f2r_low = _matrix(F2R, n2, c2, C2, N2 * C2)
     f2i, f2i_low = _matrix(F2I, n2, c2, C2, N2 * C2)
     sample = n1[:, None] * N2 + n2[None, :]
-    x = tl.load(TAPS + i_h * taps + lag + sample, mask=lag + sample < taps, other=0.0)
+    x = tl.load(TAPS + i_h * taps + sample, mask=sample < taps, other=0.0)
     largest = tl.max(tl.max(tl.abs(x), axis=1), axis=0)
-    if BLOCKS:
-        before = lag - N1 * N2 + sample  # the tap of lag -(t + 1) from this block's first is at points - 1 - t
-        w = -tl.load(TAPS + i_h * taps + before, mask=(before >= 0) & (before < taps) & (sample > 0), other=0.0)
-        largest = tl.maximum(largest, tl.max(tl.max(tl.abs(w), axis=1), axis=0))
-    elif TWO_SIDED:
+    if TWO_SIDED:
         before = N1 * N2 - 1 - sample  # lag -(t + 1) is at points - 1 - t, with a minus, in the imaginary part
         w = -tl.load(REVERSE + i_h * reverse_taps + before, mask=(before < reverse_taps) & (sample > 0), other=0.0)
         largest = tl.maximum(largest, tl.max(tl.max(tl.abs(w), axis=1), axis=0))
@@ -78,7 +68,7 @@ def filter_spectrum_kernel(
     high, low = _halves(x * inverse)
     ar = _product(f1r, f1r_low, high, low, EXACT)
     ai = _product(f1i, f1i_low, high, low, EXACT)
-    if TWO_SIDED or BLOCKS:
+    if TWO_SIDED:
         high, low = _halves(w * inverse)
         ar -= _product(f1i, f1i_low, high, low, EXACT)
         ai += _product(f1r, f1r_low, high, low, EXACT)
@@ -91,10 +81,10 @@ def filter_spectrum_kernel(
     largest = tl.maximum(tl.max(tl.max(tl.abs(xr), axis=1), axis=0), tl.max(tl.max(tl.abs(xi), axis=1), axis=0))
     k_scale, k_inverse = power_of_two(largest)
     k_inverse *= 2.0
-    p_k = K + i_k * (N1 * C2) + place(n1[:, None], c2[None, :], N1, C2, 2 if N1 < 64 else 1)
+    p_k = K + i_h * (N1 * C2) + place(n1[:, None], c2[None, :], N1, C2, 2 if N1 < 64 else 1)
     tl.store(p_k, pack(xr * k_inverse, xi * k_inverse))
     # The matrices are unitary and a filter's transform is not.
-    tl.store(K_SCALE + i_k, scale * k_scale * tl.sqrt(float(N1 * N2)) * 0.5)
+    tl.store(K_SCALE + i_h, scale * k_scale * tl.sqrt(float(N1 * N2)) * 0.5)
 
 
 @triton.jit(do_not_specialize=["WHICH", "parts"])
@@ -103,14 +93,12 @@ def filter_gradient_kernel(
     N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr, P: tl.constexpr, TWO_SIDED: tl.constexpr,
     EXACT: tl.constexpr,
 ):  # fmt: skip
-    """Grid (channels, blocks of N1 N2 taps): add to DTAPS, DREVERSE what the gradient of a spectrum is to them.
+    """Grid (channels,): add to DTAPS, DREVERSE what the gradient of a spectrum is to them.
 
-    DK (parts, channels, blocks, P, 2, N1 C2), in thread order: summed over parts and P.
+    DK (parts, channels, P, 2, N1 C2), in thread order: summed over parts and P.
     """
     i_h = tl.program_id(0).to(tl.int64)
-    i_k = i_h * tl.num_programs(1) + tl.program_id(1)
-    channels = tl.num_programs(0) * tl.num_programs(1)
-    lag = tl.program_id(1) * (N1 * N2)
+    channels = tl.num_programs(0)
     if tl.load(COUNT + WHICH) == tl.load(COUNT + WHICH + 1):
         return  # no row is convolved with it
     n1 = tl.arange(0, N1)
@@ -121,7 +109,7 @@ def filter_gradient_kernel(
     zi = tl.zeros((N1, C2), tl.float32)
     for s in range(parts):
         for p in tl.static_range(P):
-            at = DK + ((s * channels + i_k) * P + p) * (2 * N1 * C2) + inside
+            at = DK + ((s * channels + i_h) * P + p) * (2 * N1 * C2) + inside
             zr += tl.load(at)
             zi += tl.load(at + N1 * C2)
     largest = tl.maximum(tl.max(tl.max(tl.abs(zr), axis=1), axis=0), tl.max(tl.max(tl.abs(zi), axis=1), axis=0))
@@ -147,8 +135,8 @@ def filter_gradient_kernel(
     f1r_low = tl.trans(f1r_low)
     f1i_low = tl.trans(f1i_low)
     x = (_product(f1r, f1r_low, zr, zr_low, EXACT) + _product(f1i, f1i_low, zi, zi_low, EXACT)) * scale
-    p_taps = DTAPS + i_h * taps + lag + sample
-    there = lag + sample < taps
+    p_taps = DTAPS + i_h * taps + sample
+    there = sample < taps
     tl.store(p_taps, tl.load(p_taps, mask=there, other=0.0) + x, mask=there)
     if TWO_SIDED:
         x = (_product(f1r, f1r_low, zi, zi_low, EXACT) - _product(f1i, f1i_low, zr, zr_low, EXACT)) * scale

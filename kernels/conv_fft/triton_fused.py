@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_complex import pack, power_of_two, times, times_conjugate, unpack
+from kernels.conv_fft.triton_complex import pack, power_of_two, times, times_conjugate, unpack_wide
 from kernels.conv_fft.triton_tiles import lying, of_lying, of_standing, standing, store_table, table
 from kernels.triton_support import narrow
 
@@ -110,6 +110,15 @@ def save_framed(
 
     What is left of the first group and the last comes from `edges_of`: of the tile it would take a store for each sample.
     """
+    save_whole(pointer, GATE, first, start, shift, length, value, HAS_GATE, TYPE, WIDTH)
+    save_edges(pointer, GATE, first, start, shift, length, head, tail, HAS_GATE, TYPE, WIDTH)
+
+
+@triton.jit
+def save_whole(
+    pointer, GATE, first, start, shift, length, value, HAS_GATE: tl.constexpr, TYPE: tl.constexpr, WIDTH: tl.constexpr
+):  # fmt: skip
+    """What of that is in whole groups of eight."""
     column = tl.arange(0, WIDTH)[None, :]
     eighth = start + column // 8 * 8
     whole = (eighth >= shift) & (eighth + 8 <= length)
@@ -117,28 +126,19 @@ def save_framed(
     if HAS_GATE:
         value *= tl.load(GATE + at, mask=whole, other=0.0, cache_modifier=".ca").to(tl.float32)
     tl.store(pointer + at, narrow(value, TYPE), mask=whole)
+
+
+@triton.jit
+def save_edges(
+    pointer, GATE, first, start, shift, length, head, tail, HAS_GATE: tl.constexpr, TYPE: tl.constexpr, WIDTH: tl.constexpr
+):  # fmt: skip
+    """The rest."""
     inner = tl.arange(0, 8)[None, :]
     sample = length // 8 * 8 + inner
     there = (sample >= start + inner) & (sample < start + WIDTH) & (sample >= shift) & (sample < length)
     _save_edge(pointer, GATE, first + sample, tail, there, HAS_GATE, TYPE)
     there = (start == 0) & (shift > 0) & (length >= 8) & (inner >= shift)
     _save_edge(pointer, GATE, first + start + inner, head, there, HAS_GATE, TYPE)
-
-
-@triton.jit
-def save_gated(
-    pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE: tl.constexpr, TYPE: tl.constexpr,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, FRAMED: tl.constexpr,
-):  # fmt: skip
-    """The same where frames may begin anywhere, unless FRAMED."""
-    if FRAMED:
-        save_framed(pointer, GATE, first, start, shift, length, value, head, tail, HAS_GATE, TYPE, ROWS, WIDTH)
-    else:
-        sample = start + tl.arange(0, WIDTH)[None, :]
-        mask = (sample >= shift) & (sample < length)
-        if HAS_GATE:
-            value *= tl.load(GATE + first + sample, mask=mask, other=0.0).to(tl.float32)
-        tl.store(pointer + first + sample, narrow(value, TYPE), mask=mask)
 
 
 @triton.jit
@@ -311,8 +311,8 @@ def fused_bwd_kernel(
                 dx *= load(PRE, offset, mask, FULL, True)
             save(DU, offset, mask, dx, FULL, TYPE)
         if HAS_POST:
-            xr, xi = unpack(spectrum)
-            zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), table(p_filter, N1, C2, D, P, 1))
+            xr, xi = unpack_wide(spectrum)
+            zr, zi = times(xr, xi, table(p_filter, N1, C2, D, P, 1))
             y = samples_of(zr, zi, g1, g2, T, N1, N2, C2, D, P) * by_line(x_scale * k_scale, P, N1, D)
             if FRAMED:
                 head, tail = edges_of(y, start, shift + none, length + none, LINES, N2)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_complex import pack, power_of_two, times, times_conjugate, unpack
+from kernels.conv_fft.triton_complex import pack, power_of_two, times, times_conjugate, unpack_wide
 from kernels.conv_fft.triton_tiles import lying, of_lying, of_standing, standing, store_table, table
 
 
@@ -187,8 +187,8 @@ def inner_bwd_kernel(
         tile = _columns(zr * k_inverse, zi * k_inverse, g1, g2, T, NA, NB, C, C2)
         _store(ZG, base, step, r, count, tile, NA, NB, C, S)
         if NEEDS_Y:
-            xr, xi = unpack(spectrum)
-            zr, zi = times(xr.to(tl.float32), xi.to(tl.float32), _table(p_filter, NA, C2, C, 1))
+            xr, xi = unpack_wide(spectrum)
+            zr, zi = times(xr, xi, _table(p_filter, NA, C2, C, 1))
             tile = _columns(zr * k_inverse, zi * k_inverse, g1, g2, T, NA, NB, C, C2)
             _store(ZX, base, step, r, count, tile, NA, NB, C, S)
     where = (i_c + first_channel) * N1 + i_k

@@ -66,7 +66,7 @@ def outer_fwd_kernel(
                 fr, fi = _matrix_block(F1R, F1I, k1, n + tl.arange(0, BK), N1)
                 ar = tl.dot(fr, x, ar)
                 ai = tl.dot(fi, x, ai)
-        ar, ai = times(ar, ai, tl.load(p_twiddle, mask=in_k1, other=0))
+        ar, ai = times(ar, ai, tl.load(p_twiddle, mask=in_k1, other=0), True)
         where = i_c * capacity + (r - begin)
         p_z = Z + where * N1 * (2 * M) + k1[:, None] * (2 * M) + (n2 // 16 * 32 + n2 % 16)[None, :]
         tl.store(p_z, ar.to(tl.float16), mask=in_k1)
@@ -135,7 +135,7 @@ def outer_inv_kernel(
             zr = tl.load(p_z, mask=in_k1, other=0.0)
             zi = tl.load(p_z + 16, mask=in_k1, other=0.0)
             twiddle = tl.load(T + k1[:, None].to(tl.int64) * M + n2[None, :], mask=in_k1, other=0)
-            zr, zi = times_conjugate(zr.to(tl.float32), zi.to(tl.float32), twiddle)
+            zr, zi = times_conjugate(zr.to(tl.float32), zi.to(tl.float32), twiddle, True)
             if SCALE_BY_K1:
                 ratio = (tl.load(Z_SCALE + where * N1 + k1, mask=k1 < N1, other=0.0) / scale)[:, None]
                 zr *= ratio

@@ -114,11 +114,11 @@ def outer_two_fwd_kernel(
         x = (x * inverse).to(tl.float16)
         ar = tl.dot(f1r, x)
         ai = tl.dot(f1i, x)
-        ar, ai = times(ar, ai, tl.load(p_between))
+        ar, ai = times(ar, ai, tl.load(p_between), True)
         ar = _columns_last(ar.to(tl.float16), NA, NB, BC)
         ai = _columns_last(ai.to(tl.float16), NA, NB, BC)
         yr, yi = _times_matrix(ar, ai, f2r, f2i)
-        yr, yi = times(yr, yi, tl.load(p_twiddle))
+        yr, yi = times(yr, yi, tl.load(p_twiddle), True)
         z = tl.permute(tl.reshape(pack(yr, yi), (NA, BC, NB)), (2, 0, 1))
         where = i_c * capacity + (r - begin)
         zr, zi = unpack(tl.reshape(z, (NA * NB, BC)))
@@ -161,7 +161,7 @@ def outer_two_inv_kernel(
         z = pack(tl.load(p_z), tl.load(p_z + 16))  # exchanged in words
         z = tl.permute(tl.reshape(z, (NB, NA, BC)), (1, 2, 0))
         zr, zi = unpack(tl.reshape(z, (NA * BC, NB)))
-        zr, zi = times_conjugate(zr.to(tl.float32), zi.to(tl.float32), tl.load(p_twiddle))
+        zr, zi = times_conjugate(zr.to(tl.float32), zi.to(tl.float32), tl.load(p_twiddle), True)
         if SCALE_BY_K1:
             scale = tl.max(tl.load(Z_SCALE + where * N1 + tl.arange(0, N1)), axis=0)
             ratio = tl.load(Z_SCALE + where * N1 + b[None, :] * NA + (ac // BC)[:, None]) / scale
@@ -170,7 +170,7 @@ def outer_two_inv_kernel(
         else:
             scale = tl.max(tl.load(Z_SCALE + where * tiles + tl.arange(0, tiles)), axis=0)
         er, ei = _times_conjugate_matrix(zr, zi, f2r, f2i)
-        er, ei = times_conjugate(er, ei, tl.load(p_between))
+        er, ei = times_conjugate(er, ei, tl.load(p_between), True)
         er = tl.permute(tl.reshape(er.to(tl.float16), (NA, BC, NB)), (0, 2, 1))
         ei = tl.permute(tl.reshape(ei.to(tl.float16), (NA, BC, NB)), (0, 2, 1))
         y = tl.dot(tl.trans(f1r), tl.reshape(er, (NA, NB * BC)))

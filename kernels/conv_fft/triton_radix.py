@@ -97,7 +97,7 @@ def _line(
     """Of one kb, the numbers of all ka and columns, times the twiddles."""
     zr = tl.load(p + KB * NA * 2 * M).to(tl.float32)
     zi = tl.load(p + (KB * NA * 2 * M + 16)).to(tl.float32)
-    zr, zi = times_conjugate(zr, zi, tl.load(t + KB * KA * BC))
+    zr, zi = times_conjugate(zr, zi, tl.load(t + KB * KA * BC), True)
     if SCALE_BY_K1:
         ratio = tl.load(p_scale + KB * NA) / scale
         zr *= ratio[:, None]
@@ -107,7 +107,7 @@ def _line(
 
 @triton.jit
 def _between(x, p_between):
-    zr, zi = times_conjugate(x[0], x[1], tl.load(p_between)[:, None])
+    zr, zi = times_conjugate(x[0], x[1], tl.load(p_between)[:, None], True)
     return tl.join(zr.to(tl.float16), zi.to(tl.float16))
 
 
@@ -138,7 +138,7 @@ def outer_radix_fwd_kernel(
         for m in tl.static_range(NA // 8):
             g = tl.load(G + m * (16 * NA) + b[:, None] * NA + a[None, :])
             ar, ai = tl.split(tl.permute(tl.reshape(tl.dot(g, x), (2, 8, 16, BC)), (1, 2, 3, 0)))
-            ar, ai = times(ar, ai, tl.load(T1 + (m * 8 + ka)[:, None] * 16 + b[None, :])[:, :, None])
+            ar, ai = times(ar, ai, tl.load(T1 + (m * 8 + ka)[:, None] * 16 + b[None, :])[:, :, None], True)
             ar = _apart(ar, BC)
             ai = _apart(ai, BC)
             y = ((ar[0], ai[0]),)
@@ -154,7 +154,7 @@ def outer_radix_fwd_kernel(
             yi = tl.reshape(tl.permute(_together(yi), (0, 5, 4, 3, 2, 1)), (8, 16, BC))
             t = tl.load(T + (i_n * (NA // 8) + m) * (128 * BC) + tl.arange(0, 128 * BC))
             t = tl.permute(tl.reshape(t, (8, BC // 8, 8, 4, 2, 2)), (2, 0, 4, 1, 3, 5))
-            yr, yi = times(yr, yi, tl.reshape(t, (8, 16, BC)))
+            yr, yi = times(yr, yi, tl.reshape(t, (8, 16, BC)), True)
             p_z = Z + where * (32 * NA * M) + m * (16 * M) + out
             tl.store(p_z, yr.to(tl.float16))
             tl.store(p_z + 16, yi.to(tl.float16))

@@ -50,6 +50,28 @@ def test_values_and_gradients_are_the_references(case: Any, device: str) -> None
     assert not verify(case, device).failures
 
 
+def test_documents_of_many_blocks(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """More blocks than a program of the filter's gradient sums, odd and even numbers of them, and a last one that is full."""
+    monkeypatch.setattr(rows, "BLOCKS", ((1024, 8192, 1024),))
+    assert not verify(cases.case("blocks", 1, 1, 9400, documents=(5200, 2104, 2048, 48)), device).failures
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_nan_in_a_later_block_leaves_earlier_ones(device: str) -> None:
+    """Filters are causal: of outputs whole blocks before it, and of input gradients whole blocks after it, none is NaN."""
+    u, dy = (_random(1, 1, 3072, device=device) for _ in range(2))
+    k = _random(1, 3072, device=device, dtype=torch.float32)
+    leaf = u.clone().requires_grad_()
+    dy[..., 1030] = torch.nan
+    leaf.data[..., 2500] = torch.nan
+    y = conv_fft(leaf, k, cu_seqlens=torch.tensor([0, 3072], device=device))
+    assert y[..., :2048].isfinite().all()
+    assert not y[..., 2500:].isfinite().any()
+    (dx,) = torch.autograd.grad(y, leaf, dy)
+    assert dx[..., 2048:].isfinite().all()
+    assert not dx[..., :1024].isfinite().any()
+
+
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("documents", [(10,) * 30, (1100, 100)], ids=["many", "blocks"])
 def test_sums_over_documents_are_float32(documents: tuple[int, ...], device: str) -> None:
