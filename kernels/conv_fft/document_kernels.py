@@ -13,7 +13,8 @@ import torch
 from kernels.configurations import Configuration
 from kernels.conv_fft.launch_blocks import STAGES, TILE, block_options, block_plan
 from kernels.conv_fft.launch_fused import options
-from kernels.conv_fft.launch_short import LONGEST, TILE
+from kernels.conv_fft.launch_short import LONGEST
+from kernels.conv_fft.launch_short import TILE as SHORT_TILE
 from kernels.conv_fft.launch_short import options as short_options
 from kernels.conv_fft.rows import BLOCKS, length_classes
 from kernels.conv_fft.transforms import BACKWARD, DOCUMENTS, Plan
@@ -100,7 +101,7 @@ def short_configurations(full: bool) -> Iterator[Configuration]:
         yield _configuration(f"{name}{kind} {LONGEST}", key, kernel, constants, launch)
     if full:
         sums = _SIGNATURE | {"parts": "i32"}
-        yield Configuration("short taps", short_taps_kernel, sums, {"N": LONGEST, "TILE": TILE}, 1)
+        yield Configuration("short taps", short_taps_kernel, sums, {"N": LONGEST, "TILE": SHORT_TILE}, 1)
 
 
 def _blocks(block: int) -> Iterator[Configuration]:
