@@ -84,7 +84,8 @@ def softmax_gradient_kernel(
         if TAIL > 0:
             peak, total = _add_block(logits, tail, tail < V, peak, total)
         # The target's own logit counts as it is, not as it was rounded.
-        total = tl.maximum(total - tl.exp(rounded - peak), 0.0) + tl.exp(exact - peak)
+        rest = tl.maximum(total - tl.exp(rounded - peak), 0.0, propagate_nan=tl.PropagateNan.ALL)
+        total = rest + tl.exp(exact - peak)
         # No less than the target's own, where it outweighs all others so far that its rounding took their sum with it.
         lse = tl.where(total == 0.0, exact, peak + tl.log(total))
         share = tl.load(p_share + row)

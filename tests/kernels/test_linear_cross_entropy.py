@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -90,6 +91,22 @@ def test_a_target_outside_the_vocabulary_is_not_hidden(device: str) -> None:
     for wrong in (50, -1):
         targets[0] = wrong
         assert linear_cross_entropy(hidden, weight, targets).loss.isnan()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_another_logit_that_is_not_finite_is_not_hidden(value: float, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's maximum leaves NaN out, unless it is told not to, which the interpreter does not know."""
+    if device == "cpu":
+        from triton.runtime.interpreter import InterpreterBuilder
+
+        monkeypatch.setattr(InterpreterBuilder, "create_maxnumf", lambda self, a, b: self.binary_op(a, b, np.fmax))
+    hidden, weight, _ = inputs(device)
+    with torch.no_grad():
+        hidden[:, 0] = 1
+        weight[9] = 0
+        weight[9, 0] = value
+    result = linear_cross_entropy(hidden, weight, torch.zeros(len(hidden), dtype=torch.int64, device=device))
+    assert result.token_loss.isnan().all()
 
 
 def test_gradients_follow_what_wants_them_and_the_loss_may_be_scaled(device: str) -> None:
