@@ -16,14 +16,20 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from importlib import import_module
 from itertools import islice, zip_longest
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from kernels.verification import Case, verify
+
+# Processes at most: each has a context on the GPU, half a gigabyte.
+_PROCESSES = 16
 
 
 def operators() -> list[str]:
@@ -36,9 +42,45 @@ def cases(operator: str) -> Iterator[Case]:
     return import_module(f"kernels.{operator}.cases").cases()
 
 
-def check(operator: str, device: str, share: int = 0, shares: int = 1) -> list[tuple[str, bool]]:
-    """A line of the table for each of an operator's cases, and whether it is right; every `shares`-th from `share` on."""
-    return [_check(case, device) for case in islice(cases(operator), share, None, shares)]
+# Whether a case of this process left its GPU in an error that stays.
+_spoilt = False
+
+
+def check(operator: str, device: str, share: int = 0, shares: int = 1) -> list[tuple[str, bool]] | None:
+    """A line of the table for each of an operator's cases, and whether it is right; every `shares`-th from `share` on.
+
+    After a case that leaves the GPU in error no other is run; None if that was before.
+    """
+    global _spoilt
+    if _spoilt:
+        return None
+    lines = []
+    for case in islice(cases(operator), share, None, shares):
+        if _spoilt:
+            lines.append((f"{case.operator:22} {case.name:44} FAILED, not run: the case before left the GPU in error", False))
+            continue
+        lines.append(_check(case, device))
+        if not lines[-1][1] and device.startswith("cuda"):
+            try:
+                torch.cuda.synchronize(device)
+            except Exception:
+                _spoilt = True
+    return lines
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
+
+
+def _found(future: Future[list[tuple[str, bool]] | None], *task: Any) -> list[tuple[str, bool]]:
+    """What a share's task came to; once more, in a process of its own, where the first died or had been spoilt."""
+    with suppress(BrokenProcessPool):
+        if (lines := future.result()) is not None:
+            return lines
+    with suppress(BrokenProcessPool), _pool(1) as alone:
+        if (lines := alone.submit(check, *task).result()) is not None:
+            return lines
+    return [(f"{task[0]:22} share {task[2] + 1} of {task[3]} FAILED: its process died", False)]
 
 
 def _dealt(parts: list[list[tuple[str, bool]]]) -> Iterator[tuple[str, bool]]:
@@ -97,14 +139,13 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"torch {torch.__version__} on {where}")
     print(f"{'operator':22} {'case':44} {'dtype':9} {'error':>9} {'limit':>9} {'worst':12} {'s':>6}", flush=True)
     chosen, outcomes = options.operators or operators(), []
-    processes = os.cpu_count() or 1
+    processes = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _PROCESSES)
     shares = max(1, processes // 2)
-    with ProcessPoolExecutor(
-        min(len(chosen) * shares, processes), multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
-    ) as pool:
-        parts = [[pool.submit(check, name, options.device, share, shares) for share in range(shares)] for name in chosen]
-        for operator in parts:
-            for line, right in _dealt([share.result() for share in operator]):
+    with _pool(min(len(chosen) * shares, processes)) as pool:
+        tasks = [[(name, options.device, share, shares) for share in range(shares)] for name in chosen]
+        futures = [[(pool.submit(check, *task), *task) for task in operator] for operator in tasks]
+        for operator in futures:
+            for line, right in _dealt([_found(*share) for share in operator]):
                 print(line, flush=True)
                 outcomes.append(right)
     failed = outcomes.count(False)

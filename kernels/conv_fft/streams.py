@@ -50,5 +50,5 @@ def used_here(*tensors: Tensor) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _streams(device: torch.device, current: int) -> list[torch.cuda.Stream]:
-    """Side streams of a stream, its own: two streams of the caller must not wait for each other's."""
+    """Side streams of a stream. torch has a few of them, which it hands out in turn: others may have the same, and wait."""
     return [torch.cuda.Stream(device) for _ in range(STREAMS - 1)]

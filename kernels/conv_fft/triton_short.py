@@ -215,9 +215,9 @@ def _forward_tile(
     first, shift, length = _place(FIRST, SHIFT, LENGTH, r, end, offset, ALIGN)
     x, e = _inputs(U, PRE, first, shift, length, NB, HAS_PRE, FULL, FRAMED)
     y = _convolved(p_shifts, x, NB, False)
-    scale = _scale(e)[:, None]
+    scale = _scale(e)[:, None] * k_scale  # first: of extreme numbers either alone would overflow
     for i in tl.static_range(NB):
-        _store(Y, POST, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, HAS_POST, TYPE, FULL, FRAMED)
+        _store(Y, POST, first, i, shift, length, tl.trans(y[i]) * scale, HAS_POST, TYPE, FULL, FRAMED)
 
 
 @triton.jit
@@ -231,9 +231,9 @@ def _backward_tile(
     x, x_e = _inputs(U, PRE, first, shift, length, NB, HAS_PRE, FULL, FRAMED)
     if HAS_POST:
         y = _convolved(p_shifts, x, NB, False)
-        scale = _scale(x_e)[:, None]
+        scale = _scale(x_e)[:, None] * k_scale
         for i in tl.static_range(NB):
-            _store(DPOST, DY, first, i, shift, length, tl.trans(y[i]) * scale * k_scale, True, TYPE, FULL, FRAMED)
+            _store(DPOST, DY, first, i, shift, length, tl.trans(y[i]) * scale, True, TYPE, FULL, FRAMED)
     g, g_e = _inputs(DY, POST, first, shift, length, NB, HAS_POST, FULL, FRAMED)
     # Rows meet in the taps' gradient: they are brought to one scale, that of the loudest.
     both = x_e + g_e
@@ -255,9 +255,9 @@ def _backward_tile(
         _add(p_sum + WIDTH * d, low * one * other, r > begin, WIDTH * NB)
         _add(p_sum + WIDTH * d + 32, high * one * other, r > begin, WIDTH * NB)
     dx = _convolved(p_shifts, g, NB, True)
-    scale = _scale(g_e)[:, None]
+    scale = _scale(g_e)[:, None] * k_scale
     for j in tl.static_range(NB):
-        z = tl.trans(dx[j]) * scale * k_scale
+        z = tl.trans(dx[j]) * scale
         if HAS_PRE:
             _store(DPRE, U, first, j, shift, length, z, True, TYPE, FULL, FRAMED)
         _store(DU, PRE, first, j, shift, length, z, HAS_PRE, TYPE, FULL, FRAMED)

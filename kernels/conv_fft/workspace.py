@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-# What the passes may keep between them, in bytes.
+# What the passes of a class of rows may keep between them, in bytes; two classes may run side by side.
 WORKSPACE = 2 << 30
 
 

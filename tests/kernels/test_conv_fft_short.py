@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.conv_fft import cases, conv_fft
-from kernels.verification import verify
+from kernels.conv_fft import cases, conv_fft, reference
+from kernels.verification import relative_error, verify
 
 HALF, BRAIN = torch.float16, torch.bfloat16
 
@@ -111,3 +111,11 @@ def test_a_silent_row_beside_others(arguments: list[Tensor]) -> None:
     arguments[0][1] = 0
     alone = _run(*(t if t.ndim == 2 else t[::2] for t in arguments))[2]
     assert torch.allclose(_run(*arguments)[2], alone, rtol=1e-5, atol=1e-5 * float(alone.abs().max()))
+
+
+@pytest.mark.parametrize("scales", [(1e36, 1e-36), (1e-30, 1e30), (1e20, 1e15)])
+def test_extreme_samples_and_taps_whose_product_is_not(scales: tuple[float, float], device: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    u = (torch.randn(2, 1, 250, generator=generator) * scales[0]).to(device, BRAIN)
+    k = (torch.randn(1, 250, generator=generator) * scales[1]).to(device)
+    assert relative_error(conv_fft(u, k), reference.conv_fft(u.double(), k.double())) < 4e-3

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
@@ -107,6 +109,34 @@ def test_the_check_says_in_one_line_why_it_cannot_start(
     assert message in said.err
     assert said.err.count("\n") == 1
     assert not said.out
+
+
+def test_a_case_that_spoils_the_gpu_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(check, "_spoilt", False)
+    monkeypatch.setattr(check, "cases", lambda _: iter([case(double), case(double), case(double)]))
+    monkeypatch.setattr(check, "verify", fail)
+    monkeypatch.setattr(torch.cuda, "synchronize", fail)
+    lines = check.check("op", "cuda")
+    assert lines is not None
+    assert [right for _, right in lines] == [False] * 3
+    assert "illegal memory access" in lines[0][0]
+    assert all("not run" in line for line, _ in lines[1:])
+    assert check.check("op", "cuda") is None  # so its cases are run elsewhere
+
+
+@pytest.mark.parametrize("outcome", [None, BrokenProcessPool("died")])
+def test_a_share_whose_process_was_lost_runs_in_another(outcome: Exception | None) -> None:
+    future: Future[list[tuple[str, bool]] | None] = Future()
+    if outcome is None:
+        future.set_result(None)
+    else:
+        future.set_exception(outcome)
+    lines = check._found(future, "swiglu", "cpu", 0, 12)
+    assert lines
+    assert all(right for _, right in lines)
 
 
 def test_the_check_names_its_operators() -> None:
