@@ -92,6 +92,12 @@ def plus_times(real, imaginary, ar, ai, packed, CONJUGATE: tl.constexpr):
 
 
 @triton.jit
+def largest_of(x):
+    """Of numbers that are not negative, in the four dimensions of `triton_tiles`."""
+    return tl.max(tl.max(tl.max(tl.max(x, axis=3), axis=2), axis=1), axis=0)
+
+
+@triton.jit
 def power_of_two(largest):
     """The power of two in (largest / 2, largest], and its inverse: exact to multiply by. 2^-126 for zero, capped at 2^126."""
     bits = largest.to(tl.int32, bitcast=True) & 0x7F800000

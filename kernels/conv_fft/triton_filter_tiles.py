@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_complex import pack, power_of_two
+from kernels.conv_fft.triton_complex import largest_of, pack, power_of_two
 from kernels.conv_fft.triton_filter import _halves, _matrix, _product
 from kernels.conv_fft.triton_tiles import lying, of_lying, of_standing, standing, store_table, table
 
@@ -27,8 +27,15 @@ def _low(x):
 
 @triton.jit
 def _largest(real, imaginary):
-    largest = tl.maximum(tl.abs(real), tl.abs(imaginary))
-    return tl.max(tl.max(tl.max(tl.max(largest, axis=3), axis=2), axis=1), axis=0)
+    return largest_of(tl.maximum(tl.abs(real), tl.abs(imaginary)))
+
+
+@triton.jit
+def _matrices(G1, G2, N1: tl.constexpr, N2: tl.constexpr, C2: tl.constexpr):
+    """Of both factors, and what float16 leaves out of each."""
+    g1, g1_low = _matrix(G1, tl.arange(0, 2 * N1), tl.arange(0, N1), N1, 2 * N1 * N1)
+    g2, g2_low = _matrix(G2, tl.arange(0, 2 * N2), tl.arange(0, 2 * C2), 2 * C2, 4 * N2 * C2)
+    return g1, g1_low, g2, g2_low
 
 
 @triton.jit(do_not_specialize=["WHICH", "blocks", "each"])
@@ -46,8 +53,7 @@ def tile_spectrum_kernel(
     begin = tl.program_id(1) * each
     end = tl.minimum(begin + each, blocks)
     sample = tl.arange(0, N1)[:, None] * N2 + tl.arange(0, N2)[None, :]
-    g1, g1_low = _matrix(G1, tl.arange(0, 2 * N1), tl.arange(0, N1), N1, 2 * N1 * N1)
-    g2, g2_low = _matrix(G2, tl.arange(0, 2 * N2), tl.arange(0, 2 * C2), 2 * C2, 4 * N2 * C2)
+    g1, g1_low, g2, g2_low = _matrices(G1, G2, N1, N2, C2)
     before_r = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
     before_i = tl.zeros((N1 // 16, 8, 2, C2), tl.float32)
     before_scale = tl.zeros((), tl.float32)
@@ -94,8 +100,7 @@ def tile_gradient_kernel(
     begin = tl.program_id(1) * each
     end = tl.minimum(begin + each, blocks)
     sample = tl.arange(0, N1)[:, None] * N2 + tl.arange(0, N2)[None, :]
-    g1, g1_low = _matrix(G1, tl.arange(0, 2 * N1), tl.arange(0, N1), N1, 2 * N1 * N1)
-    g2, g2_low = _matrix(G2, tl.arange(0, 2 * N2), tl.arange(0, 2 * C2), 2 * C2, 4 * N2 * C2)
+    g1, g1_low, g2, g2_low = _matrices(G1, G2, N1, N2, C2)
     for b in range(begin, end):
         p_sum = DK + (i_h * blocks + b) * (2 * N1 * C2)
         zr = table(p_sum, N1, C2, 1)

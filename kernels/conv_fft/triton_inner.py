@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.conv_fft.triton_complex import pack, power_of_two, times, times_conjugate, unpack_wide
+from kernels.conv_fft.triton_complex import largest_of, pack, power_of_two, times, times_conjugate, unpack_wide
 from kernels.conv_fft.triton_tiles import lying, of_lying, of_standing, standing, store_table, table
 
 
@@ -193,7 +193,7 @@ def inner_bwd_kernel(
             _store(ZX, base, step, r, count, tile, NA, NB, C, S)
     where = (i_c + first_channel) * N1 + i_k
     if TAPS:
-        largest = tl.maximum(_largest(sum_r), _largest(sum_i))
+        largest = tl.maximum(largest_of(tl.abs(sum_r)), largest_of(tl.abs(sum_i)))
         scale, inverse = power_of_two(largest)
         zr = tl.broadcast_to(sum_r * inverse, (NA // 8, 8, 2, C2))
         zi = tl.broadcast_to(sum_i * inverse, (NA // 8, 8, 2, C2))
@@ -213,11 +213,6 @@ def _over_rows(x, C: tl.constexpr):
         return x
     else:
         return tl.sum(x, axis=2, keep_dims=True)
-
-
-@triton.jit
-def _largest(x):
-    return tl.max(tl.max(tl.max(tl.max(tl.abs(x), axis=3), axis=2), axis=1), axis=0)
 
 
 @triton.jit
@@ -243,4 +238,4 @@ def inner_filter_kernel(
     xr = _over_rows(xr, C)  # the other row is zeros
     xi = _over_rows(xi, C)
     store_table(K + where * (NA * C * C2), pack(xr, xi), C * NA, C2, 2 // C)
-    tl.store(K_LARGEST + where, tl.maximum(_largest(xr), _largest(xi)))
+    tl.store(K_LARGEST + where, tl.maximum(largest_of(tl.abs(xr)), largest_of(tl.abs(xi))))

@@ -263,6 +263,25 @@ def _backward_tile(
         _store(DU, PRE, first, j, shift, length, z, HAS_PRE, TYPE, FULL, FRAMED)
 
 
+@triton.jit
+def _begun(
+    begin, end, DY, U, PRE, POST, TAPS, SHIFTS, i_s, i_h, FIRST, SHIFT, LENGTH, offset, taps,
+    NB: tl.constexpr, HAS_DY: tl.constexpr, HAS_PRE: tl.constexpr, HAS_POST: tl.constexpr, ALIGN: tl.constexpr,
+):  # fmt: skip
+    """Before a program's tiles: asks for its first rows, writes the filter's shifts. Where they are, and the taps' scale."""
+    BLOCKS: tl.constexpr = NB if NB < 3 else 4
+    first, _, length = _place(FIRST, SHIFT, LENGTH, begin, end, offset, ALIGN)
+    _fetch(U, first, length, BLOCKS)
+    if HAS_DY:
+        _fetch(DY, first, length, BLOCKS)
+    if HAS_PRE:
+        _fetch(PRE, first, length, BLOCKS)
+    if HAS_POST:
+        _fetch(POST, first, length, BLOCKS)
+    p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (WIDTH * NB + WIDTH))
+    return p_shifts, _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB))
+
+
 # For loops over tiles, which are called: what is inlined there the compiler computes in part before the loop, addresses in
 # shared memory above all, and keeps in registers that are not there.
 _forward_apart = triton.jit(noinline=True)(_forward_tile.fn)
@@ -288,15 +307,10 @@ def short_fwd_kernel(
     if begin >= end:
         return
     offset = i_h * row_length
-    BLOCKS: tl.constexpr = NB if NB < 3 else 4
-    first, _, length = _place(FIRST, SHIFT, LENGTH, begin, end, offset, ALIGN)
-    _fetch(U, first, length, BLOCKS)
-    if HAS_PRE:
-        _fetch(PRE, first, length, BLOCKS)
-    if HAS_POST:
-        _fetch(POST, first, length, BLOCKS)
-    p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (WIDTH * NB + WIDTH))
-    k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB))
+    p_shifts, k_scale = _begun(
+        begin, end, None, U, PRE, POST, TAPS, SHIFTS, i_s, i_h, FIRST, SHIFT, LENGTH, offset, taps,
+        NB, False, HAS_PRE, HAS_POST, ALIGN,
+    )  # fmt: skip
     if FULL:
         _forward_tile(
             begin, begin, end, U, PRE, POST, Y, p_shifts, k_scale, FIRST, SHIFT, LENGTH, offset,
@@ -328,16 +342,10 @@ def short_bwd_kernel(
             tl.store(p_sum + WIDTH * d + tl.arange(0, WIDTH), tl.zeros((WIDTH,), tl.float32))
         return
     offset = i_h * row_length
-    BLOCKS: tl.constexpr = NB if NB < 3 else 4
-    first, _, length = _place(FIRST, SHIFT, LENGTH, begin, end, offset, ALIGN)
-    _fetch(U, first, length, BLOCKS)
-    _fetch(DY, first, length, BLOCKS)
-    if HAS_PRE:
-        _fetch(PRE, first, length, BLOCKS)
-    if HAS_POST:
-        _fetch(POST, first, length, BLOCKS)
-    p_shifts = SHIFTS + (i_s * tl.num_programs(1) + i_h) * (8 * (WIDTH * NB + WIDTH))
-    k_scale = _scale(_shifts(TAPS + i_h * taps, p_shifts, taps, NB))
+    p_shifts, k_scale = _begun(
+        begin, end, DY, U, PRE, POST, TAPS, SHIFTS, i_s, i_h, FIRST, SHIFT, LENGTH, offset, taps,
+        NB, True, HAS_PRE, HAS_POST, ALIGN,
+    )  # fmt: skip
     if FULL:
         _backward_tile(
             begin, begin, end, DY, U, PRE, POST, DU, DPRE, DPOST, p_sum, p_shifts, k_scale, FIRST, SHIFT, LENGTH, offset,
